@@ -1,0 +1,134 @@
+"""Board kinds as data: one `boards/*.toml` each. A new board is a new file, not new code."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from tinyhil.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Memory:
+    """One memory region: where it starts and how many bytes it has."""
+
+    name: str
+    origin: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Geometry of one cache: bytes, ways, bytes per line."""
+
+    size: int
+    ways: int
+    line: int = 32
+
+
+@dataclass(frozen=True)
+class Twin:
+    """The emulator machine that stands in for the board, restricted to the board's memory sizes."""
+
+    machine: str
+    flash_origin: int
+    ram_origin: int
+
+
+@dataclass(frozen=True)
+class Board:
+    """A kind of target.
+
+    `core` is the GCC name (`cortex-m7`), `fpu` the -mfpu name, `clock_hz` the full-speed core clock.
+    `flash` and `ram` are what the linker may use; `regions` names parts of the RAM with their own
+    timing (DTCM). `extra` holds the tables that only one part reads (pyocd, timing, serial).
+    """
+
+    name: str
+    title: str
+    core: str
+    fpu: str
+    clock_hz: int
+    flash: Memory
+    ram: Memory
+    regions: tuple[Memory, ...] = ()
+    icache: Cache | None = None
+    dcache: Cache | None = None
+    twin: Twin | None = None
+    family: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def is_native(self) -> bool:
+        """The host itself: no emulator, no cross compiler."""
+        return self.core == "native"
+
+
+def _memory(name: str, table: Mapping[str, Any]) -> Memory:
+    return Memory(name, int(table["origin"]), int(table["size"]))
+
+
+def _cache(table: Mapping[str, Any] | None) -> Cache | None:
+    return Cache(**table) if table else None
+
+
+def parse_board(name: str, table: Mapping[str, Any]) -> Board:
+    """A board from its TOML table; UsageError names the missing or wrong key."""
+    known = {
+        "title",
+        "core",
+        "fpu",
+        "clock_hz",
+        "family",
+        "flash",
+        "ram",
+        "regions",
+        "icache",
+        "dcache",
+        "twin",
+    }
+    try:
+        twin = table.get("twin")
+        return Board(
+            name=name,
+            title=table["title"],
+            core=table["core"],
+            fpu=table.get("fpu", ""),
+            clock_hz=int(table["clock_hz"]),
+            family=table.get("family", ""),
+            flash=_memory("flash", table["flash"]),
+            ram=_memory("ram", table["ram"]),
+            regions=tuple(_memory(key, value) for key, value in table.get("regions", {}).items()),
+            icache=_cache(table.get("icache")),
+            dcache=_cache(table.get("dcache")),
+            twin=Twin(**twin) if twin else None,
+            extra={key: value for key, value in table.items() if key not in known},
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"board {name}: {error!r} in its .toml; docs/boards.md lists the keys") from error
+
+
+def boards_folder() -> Path:
+    """The folder of the board files, in a checkout as in an installed package."""
+    return Path(str(resources.files("tinyhil"))) / "boards"
+
+
+@cache
+def all_boards() -> Mapping[str, Board]:
+    """Every board kind by name."""
+    files = sorted(boards_folder().glob("*.toml"))
+    return {path.stem: parse_board(path.stem, tomllib.loads(path.read_text())) for path in files}
+
+
+def get_board(name: str) -> Board:
+    """The board kind called `name`; UsageError lists the known ones."""
+    try:
+        return all_boards()[name]
+    except KeyError:
+        known = ", ".join(all_boards())
+        raise UsageError(f"unknown board {name!r}; known are {known} (docs/boards.md: adding one)") from None

@@ -1,0 +1,1 @@
+"""Sources become firmware, through PlatformIO."""

@@ -1,0 +1,307 @@
+"""The int8 network: tensors with shape, scale and zero point; operators with TFLite semantics.
+
+All activations are NHWC with batch 1, convolution weights are OHWI, depthwise weights 1HWC, as in
+TFLite. Padding is always explicit here (SAME and VALID are resolved when a file is read), so that a
+PAD operator can be folded into the convolution behind it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from math import prod
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+
+class DType(StrEnum):
+    """Element types that occur in int8 networks."""
+
+    INT4 = "int4"
+    INT8 = "int8"
+    INT16 = "int16"
+    INT32 = "int32"
+    INT64 = "int64"
+    UINT8 = "uint8"
+    BOOL = "bool"
+    FLOAT32 = "float32"
+
+    @property
+    def numpy(self) -> np.dtype[np.generic]:
+        """The NumPy dtype of the unpacked values (int4 is held in int8)."""
+        return np.dtype("int8" if self is DType.INT4 else self.value)
+
+
+class Activation(StrEnum):
+    """Activation fused into an operator."""
+
+    NONE = "none"
+    RELU = "relu"
+    RELU6 = "relu6"
+    RELU_N1_TO_1 = "relu_n1_to_1"
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """real = scale * (q - zero_point); one pair per tensor, or one per index along `axis`."""
+
+    scale: tuple[float, ...]
+    zero_point: tuple[int, ...]
+    axis: int = 0
+
+    @property
+    def per_channel(self) -> bool:
+        """More than one scale."""
+        return len(self.scale) > 1
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """One tensor. `data` is None for activations; for constants a read-only array of `shape`,
+    where possible a view of the file's own bytes."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: DType
+    quant: Quantization | None = None
+    data: npt.NDArray[np.generic] | None = None
+
+    @property
+    def elements(self) -> int:
+        """Number of values."""
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory (int4 packed two to a byte)."""
+        if self.dtype is DType.INT4:
+            return (self.elements + 1) // 2
+        return self.elements * self.dtype.numpy.itemsize
+
+    @property
+    def scale(self) -> float:
+        """The one scale of a per-tensor quantised tensor."""
+        assert self.quant is not None and not self.quant.per_channel, self.name
+        return self.quant.scale[0]
+
+    @property
+    def zero_point(self) -> int:
+        """The one zero point of a per-tensor quantised tensor."""
+        assert self.quant is not None and not self.quant.per_channel, self.name
+        return self.quant.zero_point[0]
+
+
+Pads: TypeAlias = tuple[int, int, int, int]  # top, bottom, left, right
+
+
+@dataclass(frozen=True)
+class Conv2D:
+    """inputs: x [1,H,W,Ci], w [Co,KH,KW,Ci], optional bias int32 [Co]."""
+
+    strides: tuple[int, int] = (1, 1)
+    dilations: tuple[int, int] = (1, 1)
+    pads: Pads = (0, 0, 0, 0)
+    activation: Activation = Activation.NONE
+
+
+@dataclass(frozen=True)
+class DepthwiseConv2D:
+    """inputs: x [1,H,W,Ci], w [1,KH,KW,Ci*multiplier], optional bias int32."""
+
+    multiplier: int = 1
+    strides: tuple[int, int] = (1, 1)
+    dilations: tuple[int, int] = (1, 1)
+    pads: Pads = (0, 0, 0, 0)
+    activation: Activation = Activation.NONE
+
+
+@dataclass(frozen=True)
+class FullyConnected:
+    """inputs: x flattened to [N,K], w [M,K], optional bias int32 [M]."""
+
+    activation: Activation = Activation.NONE
+    keep_num_dims: bool = False
+
+
+@dataclass(frozen=True)
+class Add:
+    """Element-wise with broadcasting; both inputs int8."""
+
+    activation: Activation = Activation.NONE
+
+
+@dataclass(frozen=True)
+class Mul:
+    """Element-wise with broadcasting; both inputs int8."""
+
+    activation: Activation = Activation.NONE
+
+
+@dataclass(frozen=True)
+class AveragePool2D:
+    """Average over the part of the window inside the input, rounded half away from zero."""
+
+    kernel: tuple[int, int]
+    strides: tuple[int, int] = (1, 1)
+    pads: Pads = (0, 0, 0, 0)
+    activation: Activation = Activation.NONE
+
+
+@dataclass(frozen=True)
+class MaxPool2D:
+    """Maximum over the part of the window inside the input."""
+
+    kernel: tuple[int, int]
+    strides: tuple[int, int] = (1, 1)
+    pads: Pads = (0, 0, 0, 0)
+    activation: Activation = Activation.NONE
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Mean over `axes` (non-negative, sorted)."""
+
+    axes: tuple[int, ...]
+    keep_dims: bool = False
+
+
+@dataclass(frozen=True)
+class Pad:
+    """Constant padding, (before, after) per dimension; pads with the zero point unless `value`."""
+
+    amounts: tuple[tuple[int, int], ...]
+    value: int | None = None
+
+
+@dataclass(frozen=True)
+class Reshape:
+    """RESHAPE, SQUEEZE and EXPAND_DIMS: the same bytes under another shape."""
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """Over the last dimension."""
+
+    beta: float = 1.0
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """Sigmoid."""
+
+
+@dataclass(frozen=True)
+class Relu:
+    """RELU, RELU6, RELU_N1_TO_1 alone, with requantisation where scales differ."""
+
+    activation: Activation
+
+
+@dataclass(frozen=True)
+class Concatenation:
+    """Along a non-negative axis."""
+
+    axis: int
+    activation: Activation = Activation.NONE
+
+
+@dataclass(frozen=True)
+class ResizeNearestNeighbor:
+    """Output size is the output tensor's."""
+
+    align_corners: bool = False
+    half_pixel_centers: bool = False
+
+
+@dataclass(frozen=True)
+class Transpose:
+    """Output dimension i is input dimension perm[i]."""
+
+    perm: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class StridedSlice:
+    """Masks resolved: begin and stride per input dimension; length follows from the output's shape
+    (`shrink` lists dimensions that vanish)."""
+
+    begin: tuple[int, ...]
+    end: tuple[int, ...]
+    strides: tuple[int, ...]
+    shrink: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """float32 → int8, or int8 → int8 with other parameters."""
+
+
+@dataclass(frozen=True)
+class Dequantize:
+    """int8 → float32."""
+
+
+OpSpec: TypeAlias = (
+    Conv2D | DepthwiseConv2D | FullyConnected | Add | Mul | AveragePool2D | MaxPool2D | Mean | Pad
+    | Reshape | Softmax | Logistic | Relu | Concatenation | ResizeNearestNeighbor | Transpose
+    | StridedSlice | Quantize | Dequantize
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operator: what it computes (`spec`) and on which tensors (indices into Graph.tensors;
+    -1 for an absent optional input)."""
+
+    spec: OpSpec
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+    @property
+    def kind(self) -> str:
+        """The class name of the spec, e.g. `Conv2D`."""
+        return type(self.spec).__name__
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A network in execution order. `sha256` is that of the file it came from, '' if made here."""
+
+    name: str
+    tensors: tuple[Tensor, ...]
+    ops: tuple[Op, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    sha256: str = ""
+
+    def macs(self, op: Op) -> int:
+        """Multiply-accumulates of one operator; 0 where the field does not count any."""
+        out = self.tensors[op.outputs[0]]
+        match op.spec:
+            case Conv2D():
+                return out.elements * prod(self.tensors[op.inputs[1]].shape[1:])
+            case DepthwiseConv2D():
+                return out.elements * prod(self.tensors[op.inputs[1]].shape[1:3])
+            case FullyConnected():
+                return out.elements * self.tensors[op.inputs[1]].shape[-1]
+            case _:
+                return 0
+
+    @property
+    def total_macs(self) -> int:
+        """Multiply-accumulates of one inference."""
+        return sum(self.macs(op) for op in self.ops)
+
+    @property
+    def params(self) -> int:
+        """Number of weights and biases of convolutions and fully-connected layers."""
+        indices = {
+            i
+            for op in self.ops
+            if isinstance(op.spec, Conv2D | DepthwiseConv2D | FullyConnected)
+            for i in op.inputs[1:]
+            if i >= 0 and self.tensors[i].data is not None
+        }
+        return sum(self.tensors[i].elements for i in indices)

@@ -1,0 +1,1 @@
+"""What runs firmware: emulators, boards, the host."""

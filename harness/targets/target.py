@@ -1,0 +1,75 @@
+"""The seam between firmware and whatever runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from tinyhil.harness.build.firmware import Firmware
+from tinyhil.harness.deadline import Deadline
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to run: one tuple of input tensors (raw bytes, one per network input) per inference.
+
+    `repeats` counts timed inferences per input. With `trace` an emulator also records executed
+    blocks for the timing model.
+    """
+
+    inputs: tuple[tuple[bytes, ...], ...]
+    repeats: int = 1
+    trace: bool = False
+
+
+@dataclass(frozen=True)
+class Hello:
+    """What the firmware says of itself. `caches` bit 0 is the I-cache, bit 1 the D-cache."""
+
+    schema: int
+    build_id: str
+    clock_hz: int
+    cpuid: int
+    caches: int
+
+
+@dataclass(frozen=True)
+class LayerCount:
+    """One layer of one inference: exact instructions on an emulator, cycles on silicon."""
+
+    instructions: int | None = None
+    cycles: int | None = None
+
+
+@dataclass(frozen=True)
+class RawRun:
+    """What came back. One entry per inference in `outputs`, `instructions`/`cycles` and `layers`.
+
+    `arena_touched` and `stack_touched` are high-water marks in bytes from painted memory over all
+    inferences; `overruns` names canaries that were written.
+    """
+
+    mode: str
+    hello: Hello
+    outputs: tuple[tuple[bytes, ...], ...]
+    instructions: tuple[int, ...] | None
+    cycles: tuple[int, ...] | None
+    layers: tuple[tuple[LayerCount, ...], ...]
+    arena_touched: int
+    stack_touched: int
+    overruns: tuple[str, ...] = ()
+    log: str = ""
+    trace: Path | None = None
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+
+class Target(Protocol):
+    """Something that runs firmware: an emulator, a real board, the host."""
+
+    mode: str  # hardware, qemu, unicorn, renode or native
+
+    def run(self, firmware: Firmware, job: Job, deadline: Deadline) -> RawRun:
+        """Flash or boot, hello, upload, run, read back. Raises BenchError, WireError or HardFault."""
+        ...

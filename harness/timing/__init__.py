@@ -1,0 +1,1 @@
+"""Executed blocks become estimated cycles."""

@@ -1,0 +1,1 @@
+"""TinyEngine: graph passes, memory plan, specialised C."""

@@ -1,0 +1,1 @@
+"""The search that has the harness in its loop."""

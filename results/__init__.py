@@ -1,0 +1,1 @@
+"""Records, store, comparison and report; knows nothing of hardware."""

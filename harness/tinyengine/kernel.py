@@ -38,9 +38,11 @@ class Code:
 
     `definition` is C text at file scope that ends in the definition of
 
-        void SYMBOL(const int8_t *x[, const int8_t *other], int8_t *y, uint8_t *scratch);
+        void SYMBOL(const int8_t *x0, ..., int8_t *y, uint8_t *scratch);
 
-    (`scratch` only where the candidate has any, 8-byte aligned). `files` are helpers that several layers
+    with one pointer per activation input in the operators' order (of the first operator, then what later
+    ones of the chain need beside it), float32 ports included, and `scratch` only where the candidate has
+    any, 8-byte aligned. Inputs and outputs have no alignment. `files` are helpers that several layers
     share, by file name (*.h, *.c, *.S): equal names must carry equal text. `includes` are headers that
     the definition needs.
     """
@@ -55,9 +57,9 @@ class Candidate(Protocol):
 
     `kernel`: its name, as shown in reports. `scratch`: bytes, needed only while it runs.
     `flash`: bytes of code and constants, `shared` maps helper names to bytes that count once.
-    `instructions`: estimate for one inference. `gap`: the output may overlap the input, which dies
-    here, if it starts at least `gap` bytes below the input's start (0: exactly in place; may be
-    negative); None: no overlap at all.
+    `instructions`: estimate for one inference. `gaps`, one per pointer: the output may overlap that
+    input, if the input dies here and the output starts at least `gap` bytes below the input's start
+    (0: exactly in place or lower); None: no overlap at all.
     """
 
     @property
@@ -71,7 +73,7 @@ class Candidate(Protocol):
     @property
     def instructions(self) -> int: ...
     @property
-    def gap(self) -> int | None: ...
+    def gaps(self) -> tuple[int | None, ...]: ...
 
     def emit(self, symbol: str) -> Code:
         """The code, deterministic; `symbol` is unique in the network and a valid C identifier."""

@@ -87,7 +87,8 @@ class ConvWork:
     def folded_bias(self) -> npt.NDArray[np.int64]:
         """bias - x.zero_point * sum(w): with it the sum runs over raw x (int64 [out channels])."""
         sums = self.weights.reshape(self.weights.shape[0], -1).sum(axis=1, dtype=np.int64)
-        return self.bias.astype(np.int64) - self.x.zero_point * sums
+        folded: npt.NDArray[np.int64] = self.bias.astype(np.int64) - self.x.zero_point * sums
+        return folded
 
     @property
     def macs(self) -> int:
@@ -121,7 +122,8 @@ class DepthwiseWork:
     def folded_bias(self) -> npt.NDArray[np.int64]:
         """bias - x.zero_point * sum(w) per output channel, int64."""
         sums = self.weights.reshape(-1, self.weights.shape[2]).sum(axis=0, dtype=np.int64)
-        return self.bias.astype(np.int64) - self.x.zero_point * sums
+        folded: npt.NDArray[np.int64] = self.bias.astype(np.int64) - self.x.zero_point * sums
+        return folded
 
     @property
     def macs(self) -> int:

@@ -83,13 +83,15 @@ class Tensor:
     @property
     def scale(self) -> float:
         """The one scale of a per-tensor quantised tensor."""
-        assert self.quant is not None and not self.quant.per_channel, self.name
+        assert self.quant is not None, self.name
+        assert not self.quant.per_channel, self.name
         return self.quant.scale[0]
 
     @property
     def zero_point(self) -> int:
         """The one zero point of a per-tensor quantised tensor."""
-        assert self.quant is not None and not self.quant.per_channel, self.name
+        assert self.quant is not None, self.name
+        assert not self.quant.per_channel, self.name
         return self.quant.zero_point[0]
 
 

@@ -1,0 +1,190 @@
+"""The command line's face of the harness: run, boards, report, export."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tinyhil.errors import TinyhilError, UsageError
+from tinyhil.harness.boards import all_boards, get_board
+from tinyhil.harness.settings import Settings, load_settings, override
+
+if TYPE_CHECKING:
+    from tinyhil.harness.measure import Case
+    from tinyhil.results.record import Measurement
+
+
+def _names(_: click.Context, __: click.Parameter, values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(name.strip() for value in values for name in value.split(",") if name.strip())
+
+
+@click.command()
+@click.argument("models", nargs=-1, type=click.Path(path_type=Path), required=True)
+@click.option(
+    "--board", "boards", multiple=True, callback=_names, help="Board kind; repeat or separate by commas."
+)
+@click.option(
+    "--engine", "engine", multiple=True, callback=_names, help="Engine; repeat or separate by commas."
+)
+@click.option("--emulate", is_flag=True, help="Use the emulator twin even if the board is on the bench.")
+@click.option("--prefer", type=click.Choice(["speed", "ram", "flash"]), default="speed", show_default=True)
+@click.option("--float-io", is_flag=True, help="Quantise float inputs on the device, not on the host.")
+@click.option("--without", multiple=True, callback=_names, help="Turn an optimisation off (see `plan`).")
+@click.option("--repeats", type=int, help="Timed inferences per input.")
+@click.option("--timeout", type=float, help="Seconds for one measurement.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the records to this file.")
+def run(
+    models: Sequence[Path],
+    boards: tuple[str, ...],
+    engine: tuple[str, ...],
+    emulate: bool,
+    prefer: str,
+    float_io: bool,
+    without: tuple[str, ...],
+    repeats: int | None,
+    timeout: float | None,
+    json_file: Path | None,
+) -> None:
+    """Measure MODELS (.tflite files or folders) on each board with each engine.
+
+    Exits 0 only if every run is correct; 10 if only the bench failed.
+    """
+    from tinyhil.harness.engine import Options
+    from tinyhil.harness.runner import Runner
+
+    settings = override(
+        load_settings(Path.cwd()), boards=boards, engine=engine, repeats=repeats, timeout=timeout
+    )
+    if not settings.boards:
+        raise UsageError(f"which board? --board NAME; known are {', '.join(all_boards())}")
+    options = Options(prefer, float_io, frozenset(without))
+    cases = _cases(models, settings, options)
+    runner = Runner(settings, emulate=emulate)
+    records, worst = _measure_all(runner, cases)
+    if json_file:
+        from tinyhil.results.export import write_json
+
+        write_json(json_file, records)
+    sys.exit(worst)
+
+
+def _cases(models: Sequence[Path], settings: Settings, options: object) -> list[Case]:
+    from tinyhil.harness.engines import get_engine
+    from tinyhil.harness.measure import Case, Network
+
+    files = [file for model in models for file in _model_files(model)]
+    networks = [Network.load(file) for file in files]
+    engines = [get_engine(name, settings.engines.get(name)) for name in settings.engine]
+    boards = [get_board(name) for name in settings.boards]
+    return [
+        Case(network, engine, board, options)  # type: ignore[arg-type]
+        for network in networks
+        for board in boards
+        for engine in engines
+    ]
+
+
+def _model_files(path: Path) -> list[Path]:
+    if path.is_dir():
+        files = sorted(path.glob("*.tflite"))
+        if not files:
+            raise UsageError(f"{path} holds no .tflite file")
+        return files
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file or folder")
+    return [path]
+
+
+def _measure_all(runner: object, cases: Sequence[Case]) -> tuple[list[Measurement], int]:
+    """All records, and the exit code: 1 if a network failed, else 10 if the bench did, else 0."""
+    from tinyhil.harness.runner import Runner
+    from tinyhil.harness.terminal import summary_lines
+
+    assert isinstance(runner, Runner)
+    records: list[Measurement] = []
+    bench_failed = False
+    click.echo(f"building {len(cases)} firmware{'s' if len(cases) > 1 else ''}", err=True)
+    runner.prepare(cases)
+    for number, case in enumerate(cases, 1):
+        name = f"{case.network.name} {case.engine.name} {case.board.name}"
+        click.echo(f"[{number}/{len(cases)}] {name}", err=True)
+        try:
+            record = runner.measure(case)
+        except TinyhilError as error:
+            bench_failed = True
+            click.echo(f"tinyhil: {error.code}: {error}", err=True)
+            continue
+        records.append(record)
+        if record.error:
+            click.echo(f"tinyhil: {record.error.code}: {record.error.message}", err=True)
+    for line in summary_lines(records):
+        click.echo(line)
+    if any(record.error for record in records):
+        return records, 1
+    return records, 10 if bench_failed else 0
+
+
+@click.command()
+def boards() -> None:
+    """The board kinds: core, clock, memories, and the emulator that stands in."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for head in ("board", "core", "clock MHz", "flash KiB", "RAM KiB", "twin"):
+        table.add_column(head, justify="right" if "i" in head and " " in head else "left")
+    for name, board in all_boards().items():
+        twin = "the host" if board.is_native else board.twin.machine if board.twin else "-"
+        clock = "-" if board.is_native else f"{board.clock_hz / 1e6:g}"
+        sizes = (f"{memory.size / 1024:g}" for memory in (board.flash, board.ram))
+        table.add_row(name, board.core, clock, *sizes, twin)
+    Console().print(table)
+
+
+def _read_store(store: Path | None) -> tuple[Settings, list[Measurement]]:
+    from tinyhil.results.store import Store
+
+    settings = load_settings(Path.cwd())
+    path = store or settings.path(settings.store)
+    if not path.exists():
+        raise UsageError(f"{path}: no results yet; `tinyhil run MODEL --board NAME` makes some")
+    with Store.open(path, readonly=True) as opened:
+        return settings, list(opened.latest())
+
+
+@click.command()
+@click.option("--store", type=click.Path(path_type=Path), help="Results file (default: the project's).")
+@click.option("--out", type=click.Path(path_type=Path), help="Where the page goes.")
+def report(store: Path | None, out: Path | None) -> None:
+    """Write the HTML report of the newest results; its path is the last line printed."""
+    from tinyhil.results.report import render_report
+
+    settings, records = _read_store(store)
+    path = out or settings.path(settings.report)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(render_report(records), encoding="utf-8")
+    click.echo(path)
+
+
+@click.command()
+@click.option("--store", type=click.Path(path_type=Path), help="Results file (default: the project's).")
+@click.option("--json", "json_file", type=click.Path(path_type=Path))
+@click.option("--csv", "csv_file", type=click.Path(path_type=Path))
+@click.option("--parquet", "parquet_file", type=click.Path(path_type=Path))
+def export(
+    store: Path | None, json_file: Path | None, csv_file: Path | None, parquet_file: Path | None
+) -> None:
+    """Write the newest results as JSON, CSV or Parquet."""
+    from tinyhil.results.export import write_csv, write_json, write_parquet
+
+    if not (json_file or csv_file or parquet_file):
+        raise UsageError("export to what? --json FILE, --csv FILE or --parquet FILE")
+    _, records = _read_store(store)
+    for file, write in ((json_file, write_json), (csv_file, write_csv), (parquet_file, write_parquet)):
+        if file:
+            write(file, records)
+            click.echo(file)

@@ -1,0 +1,124 @@
+"""Many cases, one after another: builds all firmware in one go, measures each, stores each at once.
+
+Both faces, the pytest plug-in and the command line, drive this and only translate.
+"""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import tinyhil
+from tinyhil.errors import BenchError, TinyhilError, UsageError
+from tinyhil.harness.boards import Board
+from tinyhil.harness.build import Program, build, check_fit
+from tinyhil.harness.build.firmware import Firmware
+from tinyhil.harness.deadline import Deadline
+from tinyhil.harness.measure import Case, failed, measure
+from tinyhil.harness.settings import Settings
+from tinyhil.harness.targets.native import NativeTarget
+from tinyhil.harness.targets.qemu import QemuTarget
+from tinyhil.harness.targets.target import Target
+from tinyhil.results.record import Measurement
+from tinyhil.results.store import Store
+
+
+@dataclass
+class Runner:
+    """Prepares and measures cases. `emulate` asks for the emulator twin even if a board is there,
+    `require_hardware` refuses it."""
+
+    settings: Settings
+    emulate: bool = False
+    require_hardware: bool = False
+    _prepared: dict[Case, Firmware | TinyhilError] = field(default_factory=dict, init=False)
+    _targets: dict[str, Target] = field(default_factory=dict, init=False)
+
+    def prepare(self, cases: Sequence[Case]) -> None:
+        """Generates and builds all `cases` that are not prepared yet. Errors are kept, per case."""
+        programs: dict[Case, Program] = {}
+        for case in cases:
+            if case in self._prepared:
+                continue
+            try:
+                target = self.target(case.board)
+                sources = case.generate()
+                check_fit(sources, case.board)
+                programs[case] = Program(sources, case.board, emulated=target.mode == "qemu")
+            except TinyhilError as error:
+                self._prepared[case] = error
+        if not programs:
+            return
+        deadline = Deadline.after(60 + 10 * self.settings.timeout)
+        built = build(list(programs.values()), deadline, cache_dir=self.settings.cache)
+        self._prepared.update(zip(programs, built, strict=True))
+
+    def firmware(self, case: Case) -> Firmware:
+        """The firmware of one case, building it if need be; raises what stood in the way."""
+        self.prepare([case])
+        made = self._prepared[case]
+        if isinstance(made, TinyhilError):
+            raise made
+        return made
+
+    def measure(self, case: Case) -> Measurement:
+        """One case, measured and stored. A BenchError is raised: nothing was learned of the network.
+        Every other trouble is the record's `error`."""
+        target = self.target(case.board)
+        try:
+            firmware = self.firmware(case)
+            deadline = Deadline.after(self.settings.timeout)
+            record, _ = measure(case, firmware, target, deadline, repeats=self.settings.repeats)
+        except BenchError:
+            raise
+        except TinyhilError as error:
+            record = failed(case, error, target.mode)
+        record = replace(record, provenance={**record.provenance, **self._session})
+        self.store.add(record)
+        return record
+
+    def target(self, board: Board) -> Target:
+        """What will run firmware for `board`: the bench's board, else its twin; native for the host."""
+        if board.name not in self._targets:
+            self._targets[board.name] = self._choose(board)
+        return self._targets[board.name]
+
+    @cached_property
+    def store(self) -> Store:
+        """The project's results, opened on first use."""
+        path = self.settings.path(self.settings.store)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return Store.open(path)
+
+    def _choose(self, board: Board) -> Target:
+        if board.is_native:
+            return NativeTarget()
+        if self.require_hardware:
+            raise UsageError(
+                f"no {board.name} on this bench: {self.settings.path(self.settings.map)} does not list one"
+            )
+        if board.twin is None:
+            raise UsageError(f"board {board.name} has no emulator twin and none is on this bench")
+        return QemuTarget(self.settings.cache)
+
+    @cached_property
+    def _session(self) -> Mapping[str, str]:
+        return {
+            "tinyhil": tinyhil.__version__,
+            "python": platform.python_version(),
+            "git": git_state(self.settings.root),
+        }
+
+
+def git_state(folder: Path) -> str:
+    """`git describe` of the user's project, with -dirty; '' outside a repository."""
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip() if found.returncode == 0 else ""

@@ -1,0 +1,5 @@
+"""`python -m tinyhil` is the same as `tinyhil`."""
+
+from tinyhil.cli import main
+
+main()

@@ -1,0 +1,61 @@
+"""The command line: a table of commands, each imported when it is called."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, cast
+
+import click
+
+import tinyhil
+from tinyhil.errors import TinyhilError
+
+# name -> (module:command, what it does)
+COMMANDS = {
+    "run": ("tinyhil.harness.commands:run", "Measure models on boards with one or more engines."),
+    "boards": ("tinyhil.harness.commands:boards", "The board kinds, and what stands in for each."),
+    "doctor": ("tinyhil.harness.doctor:doctor", "What is present, what is missing, what it would enable."),
+    "report": ("tinyhil.harness.commands:report", "The HTML report of what is in the store."),
+    "export": ("tinyhil.harness.commands:export", "The store as JSON, CSV or Parquet."),
+    "zoo": ("tinyhil.nas.commands:zoo", "Make the networks that tinyhil ships."),
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module only when that command is asked for: `--help` stays fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command called `cmd_name`."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name][0].split(":")
+        return cast(click.Command, getattr(import_module(module), name))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in `--help`, from the table alone."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(tinyhil.__version__, prog_name="tinyhil")
+def cli() -> None:
+    """What a tiny neural network really costs on a microcontroller.
+
+    Exit codes: 0 good, 1 the network failed, 2 wrong usage, 10 only the bench failed.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> Any:
+    """Entry point of `tinyhil`; errors that are the user's to read are printed without traceback."""
+    try:
+        return cli.main(args=None if arguments is None else list(arguments), prog_name="tinyhil")
+    except TinyhilError as error:
+        click.echo(f"tinyhil: {error.code}: {error}", err=True)
+        sys.exit(error.exit_code)

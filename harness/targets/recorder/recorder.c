@@ -1,0 +1,216 @@
+/* tinyhil's recorder: a QEMU plug-in that writes down which blocks of a Cortex-M firmware ran, and
+ * how often. docs/timing.md describes the trace and each argument:
+ *
+ *   out=FILE                      where the trace goes (needed)
+ *   marks=0xADDR:0xADDR...        function entries; each time one is entered a new segment begins
+ *   edges=1                       count steps between blocks, and run the branch predictor
+ *   icache=SIZE:WAYS:LINE:rr|lru  simulate the instruction cache over all code
+ *   dcache=SIZE:WAYS:LINE:rr|lru  simulate the data cache over the regions
+ *   region=NAME:0xLOW:0xHIGH      a data region (up to four), HIGH excluded; addresses outside of
+ *                                 every region are taken to answer at once, and are not counted */
+#include "block.h"
+#include "cache.h"
+#include "qemu_plugin.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+QEMU_PLUGIN_EXPORT int qemu_plugin_version = QEMU_PLUGIN_API;
+
+enum { MAX_MARKS = 4096, MAX_BLOCK_BYTES = 8192 };
+
+struct region {
+    char name[16];
+    uint32_t low, high;
+};
+
+static FILE *trace;
+static uint32_t marks[MAX_MARKS];
+static unsigned mark_count;
+static uint32_t segment_mark; /* the entry at which the running segment began; 0: the reset */
+static bool with_edges, with_icache, with_dcache;
+static struct cache icache, dcache;
+static struct region regions[MAX_REGIONS];
+static unsigned region_count;
+static struct block *previous; /* the block that ran last */
+
+static void count_only(unsigned vcpu, void *user) {
+    (void)vcpu;
+    ((struct block *)user)->count[EXECUTED]++;
+}
+
+/* A branch that QEMU's block ends in was taken if the next block is not the one right behind it. */
+static void predict(struct block *branch, bool taken) {
+    branch->count[MISPREDICTED] += (branch->predictor >= 2) != taken;
+    if (taken && branch->predictor < 3)
+        branch->predictor++;
+    else if (!taken && branch->predictor > 0)
+        branch->predictor--;
+}
+
+static void fetch(struct block *block) {
+    static uint32_t last_line = UINT32_MAX;
+    uint32_t line = block->address >> icache.line_shift;
+    uint32_t end = (block->address + block->size - 1) >> icache.line_shift;
+    for (; line <= end; line++) {
+        if (line == last_line && icache.sets)
+            continue; /* what was touched last is still there */
+        block->count[ICACHE_MISSES] += cache_touch(&icache, line, false, 0).miss;
+        last_line = line;
+    }
+}
+
+static void count_all(unsigned vcpu, void *user) {
+    struct block *block = user;
+    (void)vcpu;
+    block->count[EXECUTED]++;
+    if (previous) {
+        block_step(previous, block);
+        if (previous->conditional)
+            predict(previous, block->address != previous->address + previous->size);
+    }
+    if (with_icache)
+        fetch(block);
+    previous = block;
+}
+
+static void enter_mark(unsigned vcpu, void *user) {
+    (void)vcpu;
+    blocks_write_segment(trace, segment_mark, region_count);
+    segment_mark = ((struct block *)user)->address;
+}
+
+static void access_line(struct block *block, uint32_t address, bool store) {
+    unsigned r = 0;
+    while (r < region_count && !(address >= regions[r].low && address < regions[r].high))
+        r++;
+    if (r == region_count)
+        return;
+    uint64_t *count = &block->count[BLOCK_COUNTERS + r * REGION_COUNTERS];
+    count[ACCESSES]++;
+    struct cache_access result = cache_touch(&dcache, address >> dcache.line_shift, store, (uint8_t)r);
+    count[store ? STORE_MISSES : LOAD_MISSES] += result.miss;
+    if (result.evicted_dirty)
+        block->count[BLOCK_COUNTERS + result.evicted_owner * REGION_COUNTERS + WRITEBACKS]++;
+}
+
+static void access_memory(unsigned vcpu, qemu_plugin_meminfo_t info, uint64_t address64, void *user) {
+    struct block *block = user;
+    uint32_t address = (uint32_t)address64;
+    uint32_t size = UINT32_C(1) << qemu_plugin_mem_size_shift(info);
+    bool store = qemu_plugin_mem_is_store(info);
+    (void)vcpu;
+    if (size > 4)
+        size = 4; /* LDRD and VLDR.64 need word alignment only */
+    access_line(block, address, store);
+    if (address & (size - 1)) {
+        block->count[UNALIGNED] += !store;
+        if ((address ^ (address + size - 1)) >> dcache.line_shift)
+            access_line(block, address + size - 1, store);
+    }
+}
+
+static void translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
+    uint8_t code[MAX_BLOCK_BYTES];
+    uint32_t size = 0, address = (uint32_t)qemu_plugin_tb_vaddr(tb);
+    size_t instructions = qemu_plugin_tb_n_insns(tb);
+    (void)id;
+    for (size_t i = 0; i < instructions; i++) {
+        struct qemu_plugin_insn *instruction = qemu_plugin_tb_get_insn(tb, i);
+        size_t bytes = qemu_plugin_insn_size(instruction);
+        if (size + bytes > sizeof code)
+            abort();
+#if QEMU_PLUGIN_API >= 3
+        qemu_plugin_insn_data(instruction, code + size, bytes);
+#else
+        memcpy(code + size, qemu_plugin_insn_data(instruction), bytes);
+#endif
+        size += (uint32_t)bytes;
+    }
+    struct block *block = block_find(address, (uint32_t)instructions, code, size);
+    if (!block)
+        abort();
+    for (unsigned i = 0; i < mark_count; i++)
+        if (marks[i] == address) { /* before the block is counted: it belongs to the new segment */
+            qemu_plugin_register_vcpu_tb_exec_cb(tb, enter_mark, QEMU_PLUGIN_CB_NO_REGS, block);
+            break;
+        }
+    qemu_plugin_register_vcpu_tb_exec_cb(tb, with_edges || with_icache ? count_all : count_only,
+                                         QEMU_PLUGIN_CB_NO_REGS, block);
+    if (with_dcache)
+        for (size_t i = 0; i < instructions; i++)
+            qemu_plugin_register_vcpu_mem_cb(qemu_plugin_tb_get_insn(tb, i), access_memory,
+                                             QEMU_PLUGIN_CB_NO_REGS, QEMU_PLUGIN_MEM_RW, block);
+}
+
+static void finish(qemu_plugin_id_t id, void *user) {
+    (void)id, (void)user;
+    blocks_write_segment(trace, segment_mark, region_count);
+    fputs("end\n", trace);
+    fclose(trace);
+}
+
+static bool parse_marks(const char *text) {
+    while (*text) {
+        char *rest;
+        unsigned long mark = strtoul(text, &rest, 16);
+        if (rest == text || (*rest && *rest != ':') || mark_count == MAX_MARKS)
+            return false;
+        marks[mark_count++] = (uint32_t)mark & ~UINT32_C(1);
+        text = *rest ? rest + 1 : rest;
+    }
+    return true;
+}
+
+static bool parse_region(const char *text) {
+    struct region *region = &regions[region_count];
+    if (region_count == MAX_REGIONS)
+        return false;
+    region_count++;
+    return sscanf(text, "%15[a-z0-9_]:%x:%x", region->name, &region->low, &region->high) == 3 &&
+           region->low < region->high;
+}
+
+static bool parse_argument(const char *argument, const char **out) {
+    const char *value = strchr(argument, '=');
+    if (!value++)
+        return false;
+    size_t name = (size_t)(value - argument);
+    if (!strncmp(argument, "out=", name))
+        *out = value;
+    else if (!strncmp(argument, "marks=", name))
+        return parse_marks(value);
+    else if (!strncmp(argument, "edges=", name))
+        with_edges = strcmp(value, "0") != 0;
+    else if (!strncmp(argument, "icache=", name))
+        return with_icache = cache_parse(&icache, value);
+    else if (!strncmp(argument, "dcache=", name))
+        return with_dcache = cache_parse(&dcache, value);
+    else if (!strncmp(argument, "region=", name))
+        return parse_region(value);
+    else
+        return false;
+    return true;
+}
+
+QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, char **argv) {
+    const char *out = NULL;
+    (void)info;
+    for (int i = 0; i < argc; i++)
+        if (!parse_argument(argv[i], &out)) {
+            fprintf(stderr, "tinyhil recorder: cannot make sense of the argument '%s'\n", argv[i]);
+            return 1;
+        }
+    if (!out || !(trace = fopen(out, "w"))) {
+        fprintf(stderr, "tinyhil recorder: cannot write the trace '%s'\n", out ? out : "(no out= given)");
+        return 1;
+    }
+    fputs("tinyhil-trace 1\n", trace);
+    for (int i = 0; i < argc; i++)
+        if (strncmp(argv[i], "out=", 4) && strncmp(argv[i], "marks=", 6))
+            fprintf(trace, "with %s\n", argv[i]);
+    qemu_plugin_register_vcpu_tb_trans_cb(id, translate);
+    qemu_plugin_register_atexit_cb(id, finish, NULL);
+    return 0;
+}

@@ -1,47 +1,42 @@
 """The pytest face: `pytest --board=stm32f746 models/` measures every network on every engine.
 
 Thin by intent: options become Settings, files become Cases, the Runner does the work, and what it
-says becomes a passed, failed or broken test.
+says becomes a passed, failed or broken test. Nothing heavy is imported before a board is given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tinyhil.errors import BenchError, TinyhilError, UsageError
-from tinyhil.harness.boards import Board, get_board
-from tinyhil.harness.build.firmware import Firmware
-from tinyhil.harness.deadline import Deadline
-from tinyhil.harness.engine import Options
-from tinyhil.harness.engines import get_engine
-from tinyhil.harness.measure import Case, Network
-from tinyhil.harness.runner import Runner
+from tinyhil.errors import BenchError, TinyhilError
 from tinyhil.harness.settings import Settings, load_settings, override
-from tinyhil.harness.targets.target import Job, RawRun
-from tinyhil.harness.terminal import summary_lines
-from tinyhil.results.record import Measurement
+
+if TYPE_CHECKING:
+    from tinyhil.harness.boards import Board
+    from tinyhil.harness.build.firmware import Firmware
+    from tinyhil.harness.engine import Options
+    from tinyhil.harness.pytest_items import HilSession
+    from tinyhil.harness.targets.target import Job, RawRun
+    from tinyhil.results.record import Measurement
 
 EXIT_BENCH_ONLY = 10  # every failure of the session was the bench's, none the network's
 
-_RUNNER = pytest.StashKey[Runner]()
-_RECORDS = pytest.StashKey[list[Measurement]]()
-_NETWORKS = pytest.StashKey[dict[Path, Network]]()
-_BENCH_ERROR = pytest.StashKey[bool]()
+SESSION = pytest.StashKey["HilSession"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--board` is the only bare option; all others are prefixed."""
     group = parser.getgroup("tinyhil", "tiny neural networks on microcontrollers")
+    add = group.addoption
     text = "board kind to measure on, e.g. stm32f746; repeat or separate with commas"
     try:
-        group.addoption("--board", "--hil-board", dest="hil_board", action="append", default=[], help=text)
+        add("--board", "--hil-board", dest="hil_board", action="append", default=[], help=text)
     except ValueError:  # another plug-in owns --board: keep out of its way
-        group.addoption("--hil-board", dest="hil_board", action="append", default=[], help=text)
-    add = group.addoption
+        add("--hil-board", dest="hil_board", action="append", default=[], help=text)
     add("--hil-emulate", action="store_true", help="use the emulator twin even if the board is on the bench")
     add("--hil-require-hardware", action="store_true", help="refuse to fall back to the emulator twin")
     add("--hil-map", metavar="FILE", help="the boards on this bench (default: tinyhil-map.toml)")
@@ -62,24 +57,38 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Markers, settings, and the models that the settings name."""
+    """Markers always; everything else only when a board is given."""
     config.addinivalue_line("markers", "hil: needs a board or its emulator twin (given with --board)")
-    config.addinivalue_line("markers", 'budget(peak_ram="64KiB", …): limits for what `measure` returns')
     config.addinivalue_line("markers", "requires_hardware: meaningless on an emulator")
     try:
         settings = _settings(config)
-        boards = [get_board(name) for name in settings.boards]
+        if settings.boards:
+            _start(config, settings)
     except TinyhilError as error:
         raise pytest.UsageError(str(error)) from error
-    config.stash[_RUNNER] = Runner(
-        settings, emulate=config.option.hil_emulate, require_hardware=config.option.hil_require_hardware
-    )
-    config.stash[_RECORDS] = []
-    config.stash[_NETWORKS] = {}
-    nothing_named = config.args_source is not pytest.Config.ArgsSource.ARGS
-    if boards and settings.models and (nothing_named or config.option.hil_model):
-        named = [] if nothing_named and config.option.hil_model else config.args
-        config.args = [*named, *(str(settings.path(Path(model))) for model in settings.models)]
+
+
+def _start(config: pytest.Config, settings: Settings) -> None:
+    from tinyhil.harness.boards import get_board
+    from tinyhil.harness.pytest_items import HilSession
+    from tinyhil.harness.runner import Runner
+
+    option = config.option
+    runner = Runner(settings, emulate=option.hil_emulate, require_hardware=option.hil_require_hardware)
+    for name in settings.boards:
+        runner.target(get_board(name))
+    config.stash[SESSION] = HilSession(runner, option.hil_prefer)
+    _add_models(config, settings)
+
+
+def _add_models(config: pytest.Config, settings: Settings) -> None:
+    """Models named by --hil-model, or by the settings when no path is given, are collected too."""
+    paths_given = config.args_source is pytest.Config.ArgsSource.ARGS
+    if not settings.models or (paths_given and not config.option.hil_model):
+        return
+    models = [str(settings.path(Path(model))) for model in settings.models]
+    only_models = bool(config.option.hil_model) and not paths_given
+    config.args = models if only_models else [*config.args, *models]
 
 
 def _settings(config: pytest.Config) -> Settings:
@@ -102,136 +111,54 @@ def _split(values: Iterable[str]) -> tuple[str, ...]:
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Which boards are real and which are twins."""
-    runner = config.stash[_RUNNER]
-    lines = []
-    for name in runner.settings.boards:
-        try:
-            mode = runner.target(get_board(name)).mode
-        except TinyhilError as error:
-            mode = f"not available: {error}"
-        lines.append(f"tinyhil: {name} ({mode if mode == 'hardware' else f'emulated: {mode}'})")
-    return lines
+    session = config.stash.get(SESSION, None)
+    if session is None:
+        return []
+    from tinyhil.harness.boards import get_board
 
-
-# --- networks as tests -----------------------------------------------------------------------------
+    modes = {name: session.runner.target(get_board(name)).mode for name in session.runner.settings.boards}
+    return [
+        f"tinyhil: {name} ({'on the bench' if mode == 'hardware' else f'emulated by {mode}'})"
+        for name, mode in modes.items()
+    ]
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """Every .tflite file is a test module when a board is given."""
-    if file_path.suffix == ".tflite" and parent.config.stash[_RUNNER].settings.boards:
-        collector: pytest.Collector = ModelFile.from_parent(parent, path=file_path)
-        return collector
-    return None
+    if file_path.suffix != ".tflite" or SESSION not in parent.config.stash:
+        return None
+    from tinyhil.harness.pytest_items import ModelFile
 
-
-class ModelFile(pytest.File):
-    """One network; its items are the engines on the boards."""
-
-    def collect(self) -> Iterator[pytest.Item]:
-        """One item per engine and board."""
-        settings = self.config.stash[_RUNNER].settings
-        for board in settings.boards:
-            for engine in settings.engine:
-                yield MeasureItem.from_parent(self, name=f"{board}-{engine}", board=board, engine=engine)
-
-
-class MeasureItem(pytest.Item):
-    """One network by one engine on one board."""
-
-    def __init__(self, *, board: str, engine: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.board = board
-        self.engine = engine
-        self.add_marker("hil")
-
-    def case(self) -> Case:
-        """The case behind this item; ModelError if the file is not an int8 network."""
-        return make_case(self.config, self.path, self.engine, get_board(self.board))
-
-    def runtest(self) -> None:
-        """Measures; a wrong answer or a network that does not fit is a failure."""
-        runner = self.config.stash[_RUNNER]
-        _prepare_all(self.session)
-        if self.config.option.hil_build_only:
-            runner.firmware(self.case())
-            return
-        record = runner.measure(self.case())
-        self.config.stash[_RECORDS].append(record)
-        if record.error is not None:
-            raise Failed(record.error.message)
-
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """The message alone: these errors are written for users."""
-        if isinstance(excinfo.value, TinyhilError):
-            return f"{excinfo.value.code}: {excinfo.value}"
-        return super().repr_failure(excinfo, style)
-
-    def reportinfo(self) -> tuple[Path, int, str]:
-        """Shown in the terminal and in JUnit."""
-        return self.path, 0, f"{self.path.stem} {self.name}"
-
-
-class Failed(TinyhilError):
-    """A measurement that was made and is not good; the message is the record's."""
-
-
-def make_case(
-    config: pytest.Config, path: Path, engine: str, board: Board, options: Options | None = None
-) -> Case:
-    """The case of one model file; the file is read once per session."""
-    networks = config.stash[_NETWORKS]
-    if path not in networks:
-        networks[path] = Network.load(path)
-    settings = config.stash[_RUNNER].settings
-    options = options or Options(prefer=config.option.hil_prefer)
-    return Case(networks[path], _engine(config, engine, settings), board, options)
-
-
-def _engine(config: pytest.Config, name: str, settings: Settings) -> Any:
-    engines = config.stash.setdefault(_ENGINES, {})
-    if name not in engines:
-        engines[name] = get_engine(name, settings.engines.get(name))
-    return engines[name]
-
-
-_ENGINES = pytest.StashKey[dict[str, Any]]()
-
-
-def _prepare_all(session: pytest.Session) -> None:
-    """Builds the firmware of all collected items in one go, the first time any of them runs."""
-    cases = []
-    for item in session.items:
-        if isinstance(item, MeasureItem):
-            try:
-                cases.append(item.case())
-            except TinyhilError:
-                continue  # that item will say so itself
-    session.config.stash[_RUNNER].prepare(cases)
+    collector: pytest.Collector = ModelFile.from_parent(parent, path=file_path)
+    return collector
 
 
 # --- fixtures for the user's own tests -------------------------------------------------------------
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tests that use `board` (or what stands on it) run once per --board."""
+    """Tests that use `board` (or what stands on it) run once per --board; without one they skip."""
     if "board" in metafunc.fixturenames:
-        names = metafunc.config.stash[_RUNNER].settings.boards
+        session = metafunc.config.stash.get(SESSION, None)
+        names = session.runner.settings.boards if session else ()
         metafunc.parametrize("board", names, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
 def board(request: pytest.FixtureRequest) -> Board:
     """The board kind under test, one of --board."""
+    from tinyhil.harness.boards import get_board
+
     return get_board(request.param)
 
 
 @pytest.fixture
 def firmware(request: pytest.FixtureRequest, board: Board) -> Callable[..., Firmware]:
     """`firmware(model, engine="tinyengine") -> Firmware`: generated and built, from the cache if known."""
+    session = request.config.stash[SESSION]
 
     def make(model: str | Path, engine: str = "tinyengine", options: Options | None = None) -> Firmware:
-        case = make_case(request.config, _model_path(request, model), engine, board, options)
-        return request.config.stash[_RUNNER].firmware(case)
+        return session.runner.firmware(session.case(_model_path(request, model), engine, board, options))
 
     return make
 
@@ -239,7 +166,9 @@ def firmware(request: pytest.FixtureRequest, board: Board) -> Callable[..., Firm
 @pytest.fixture
 def dut(request: pytest.FixtureRequest, board: Board) -> Callable[[Firmware, Job], RawRun]:
     """`dut(firmware, job) -> RawRun`: flashed or booted, greeted, run."""
-    runner = request.config.stash[_RUNNER]
+    from tinyhil.harness.deadline import Deadline
+
+    runner = request.config.stash[SESSION].runner
 
     def run(firmware: Firmware, job: Job) -> RawRun:
         return runner.target(board).run(firmware, job, Deadline.after(runner.settings.timeout))
@@ -250,22 +179,16 @@ def dut(request: pytest.FixtureRequest, board: Board) -> Callable[[Firmware, Job
 @pytest.fixture
 def measure(request: pytest.FixtureRequest, board: Board) -> Callable[..., Measurement]:
     """`measure(model, engine="tinyengine") -> Measurement`: a good one; anything else fails the test."""
+    session = request.config.stash[SESSION]
 
     def run(model: str | Path, engine: str = "tinyengine", options: Options | None = None) -> Measurement:
-        case = make_case(request.config, _model_path(request, model), engine, board, options)
-        record = request.config.stash[_RUNNER].measure(case)
-        request.config.stash[_RECORDS].append(record)
-        if record.error is not None:
-            pytest.fail(f"{record.error.code}: {record.error.message}", pytrace=False)
-        return record
+        return session.measure(session.case(_model_path(request, model), engine, board, options))
 
     return run
 
 
 def _model_path(request: pytest.FixtureRequest, model: str | Path) -> Path:
     path = Path(model)
-    if path.is_absolute():
-        return path
     beside = request.path.parent / path
     return beside if beside.exists() else request.config.rootpath / path
 
@@ -277,64 +200,68 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """`requires_hardware` is skipped on emulators."""
     if item.get_closest_marker("requires_hardware") is None:
         return
-    runner = item.config.stash[_RUNNER]
-    names = runner.settings.boards
-    if not names or any(runner.target(get_board(name)).mode != "hardware" for name in names):
+    session = item.config.stash.get(SESSION, None)
+    targets = session.runner.targets if session else []
+    if not targets or any(target.mode != "hardware" for target in targets):
         pytest.skip("needs a real board: list it in tinyhil-map.toml and leave out --hil-emulate")
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """Bench trouble is an error of the bench, not a failure of the network."""
-    report: pytest.TestReport = yield  # type: ignore[misc]
-    if call.excinfo is not None and isinstance(call.excinfo.value, BenchError):
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Bench trouble is an error of the bench, not a failure of the network, also in JUnit."""
+    report = yield
+    session = item.config.stash.get(SESSION, None)
+    if session and call.excinfo is not None and isinstance(call.excinfo.value, BenchError):
+        session.bench_error = True
         report.user_properties.append(("bench_error", call.excinfo.value.code))
-        item.config.stash[_BENCH_ERROR] = True
-        if report.when == "call":
-            report.when = "setup"  # reported as an ERROR, also in JUnit
-    return report  # type: ignore[return-value]
+        report.when = "setup"
+    return report
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Writes JSON and report; sets exit code 10 if only the bench failed."""
-    config = session.config
-    records = config.stash[_RECORDS]
-    if records and not hasattr(config, "workerinput"):
-        _write(config, records)
-    if exitstatus == pytest.ExitCode.TESTS_FAILED and config.stash.get(_BENCH_ERROR, False):
-        reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+    """Writes JSON and report; exit code 10 if only the bench failed."""
+    hil = session.config.stash.get(SESSION, None)
+    if hil is None or hasattr(session.config, "workerinput"):
+        return
+    if hil.records:
+        _write(session.config, hil)
+    if exitstatus == pytest.ExitCode.TESTS_FAILED and hil.bench_error:
+        reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None and not reporter.stats.get("failed"):
             session.exitstatus = EXIT_BENCH_ONLY
 
 
-def _write(config: pytest.Config, records: list[Measurement]) -> None:
+def _write(config: pytest.Config, hil: HilSession) -> None:
     from tinyhil.results.export import write_json
     from tinyhil.results.report import render_report
 
-    settings = config.stash[_RUNNER].settings
+    settings = hil.runner.settings
     if config.option.hil_json:
-        write_json(Path(config.option.hil_json), records)
+        write_json(Path(config.option.hil_json), hil.records)
     report = settings.path(settings.report)
     report.parent.mkdir(parents=True, exist_ok=True)
-    report.write_text(render_report(records), encoding="utf-8")
+    report.write_text(render_report(hil.records), encoding="utf-8")
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """The table of this session."""
-    records = config.stash[_RECORDS]
-    if records:
-        terminalreporter.section("tinyhil")
-        for line in summary_lines(records):
-            terminalreporter.write_line(line)
+    """The table of this session, and where it is kept."""
+    hil = config.stash.get(SESSION, None)
+    if hil is None or not hil.records:
+        return
+    from tinyhil.harness.terminal import summary_lines
+
+    terminalreporter.section("tinyhil")
+    for line in summary_lines(hil.records):
+        terminalreporter.write_line(line)
+    settings = hil.runner.settings
+    terminalreporter.write_line(f"records: {settings.path(settings.store)}")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
     """The report's path is the very last line."""
-    records = config.stash.get(_RECORDS, [])
-    if records and not hasattr(config, "workerinput"):
-        settings = config.stash[_RUNNER].settings
-        print(settings.path(settings.report))
-
-
-__all__ = ["UsageError", "board", "dut", "firmware", "measure"]
+    hil = config.stash.get(SESSION, None)
+    if hil is not None and hil.records and not hasattr(config, "workerinput"):
+        print(hil.runner.settings.path(hil.runner.settings.report))

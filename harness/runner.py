@@ -87,6 +87,11 @@ class Runner:
             self._targets[board.name] = self._choose(board)
         return self._targets[board.name]
 
+    @property
+    def targets(self) -> list[Target]:
+        """Every target that has been chosen so far."""
+        return list(self._targets.values())
+
     @cached_property
     def store(self) -> Store:
         """The project's results, opened on first use."""

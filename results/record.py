@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import types
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from functools import cache
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from tinyhil.errors import StoreError
 
 SCHEMA = "tinyhil/1"
+MODES = ("hardware", "qemu", "unicorn", "renode", "native")
+KINDS = ("measured", "counted", "estimated")
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,10 @@ class Correctness:
 
 @dataclass(frozen=True)
 class LayerResult:
-    """One layer; the fields that this kind of target cannot give are None."""
+    """One layer; the fields that this kind of target cannot give are None.
+
+    `traffic`: the bytes that it cannot avoid moving (inputs + weights + outputs), for the roofline.
+    """
 
     name: str
     op: str
@@ -70,6 +78,7 @@ class LayerResult:
     instructions: int | None = None
     cycles: int | None = None
     cycles_est: Estimate | None = None
+    traffic: int | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +107,8 @@ class Measurement:
 
     `mode`: hardware, qemu, unicorn, renode or native. `kind`: measured (cycles), counted
     (instructions) or estimated. `samples` are raw counts of every timed inference. `provenance`
-    holds what the number depends on: compiler, flags, git state, plan hash, probe, emulator.
+    holds what the number depends on: compiler, flags, git state, plan hash, probe, emulator (the
+    words are in provenance.py). `created` is UTC in ISO 8601; the store fills it in.
     """
 
     model: Model
@@ -122,37 +132,57 @@ class Measurement:
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts and lists, ready for json.dumps."""
-        return {"schema": SCHEMA, **asdict(self)}
+        return {"schema": SCHEMA, **asdict(self), "provenance": dict(self.provenance)}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Measurement:
-        """The inverse of `to_json`; StoreError on another schema or a missing field."""
+    def from_json(cls, data: object) -> Measurement:
+        """The inverse of `to_json`; unknown fields are ignored, so that a record may grow.
+
+        StoreError names the field that is missing or has the wrong type: records come from files.
+        """
+        if not isinstance(data, Mapping):
+            raise StoreError(f"record is {type(data).__name__}, not an object; is this a tinyhil file?")
         if data.get("schema") != SCHEMA:
             raise StoreError(f"record has schema {data.get('schema')!r}; this version reads {SCHEMA!r}")
-        known = {f.name for f in fields(cls)}
-        values = {key: value for key, value in data.items() if key in known}
-        try:
-            return cls(
-                **{
-                    **values,
-                    "model": Model(**values["model"]),
-                    "engine": EngineId(**values["engine"]),
-                    "cycles_est": _optional(Estimate, values.get("cycles_est")),
-                    "peak_ram": _optional(PeakRam, values.get("peak_ram")),
-                    "correct": _optional(Correctness, values.get("correct")),
-                    "error": _optional(Failure, values.get("error")),
-                    "layers": tuple(_layer(item) for item in values.get("layers", ())),
-                    "memory": tuple(PlannedBuffer(**item) for item in values.get("memory", ())),
-                    "samples": tuple(values.get("samples", ())),
-                }
+        record: Measurement = _decode(cls, data, "record")
+        if record.mode not in MODES or record.kind not in KINDS:
+            raise StoreError(
+                f"record has mode {record.mode!r} and kind {record.kind!r}; expected {MODES}, {KINDS}"
             )
-        except (KeyError, TypeError) as error:
-            raise StoreError(f"record is damaged: {error!r}") from error
+        return record
 
 
-def _optional(kind: type[Any], data: Mapping[str, Any] | None) -> Any:
-    return None if data is None else kind(**data)
+@cache
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
-def _layer(data: Mapping[str, Any]) -> LayerResult:
-    return LayerResult(**{**data, "cycles_est": _optional(Estimate, data.get("cycles_est"))})
+def _decode(kind: Any, data: object, where: str) -> Any:
+    """`data` as a value of type `kind`: dataclasses, optionals, tuples, mappings and scalars."""
+    if is_dataclass(kind):
+        return _decode_fields(kind, data, where)
+    origin, args = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return None if data is None else _decode(args[0], data, where)
+    if origin is tuple and isinstance(data, list | tuple):
+        return tuple(_decode(args[0], item, f"{where}[{i}]") for i, item in enumerate(data))
+    if origin is Mapping and isinstance(data, Mapping):
+        return {str(key): _decode(args[1], value, f"{where}.{key}") for key, value in data.items()}
+    if kind is float and isinstance(data, int | float) and not isinstance(data, bool) and math.isfinite(data):
+        return float(data)
+    if kind in (int, str, bool) and type(data) is kind:
+        return data
+    expected = getattr(kind, "__name__", str(kind))
+    raise StoreError(f"{where} is {data!r:.60}, not {expected}: the record is damaged or not tinyhil's")
+
+
+def _decode_fields(kind: Any, data: object, where: str) -> Any:
+    if not isinstance(data, Mapping):
+        raise StoreError(f"{where} is {data!r:.60}, not an object: the record is damaged or not tinyhil's")
+    values = {}
+    for entry in fields(kind):
+        if entry.name in data:
+            values[entry.name] = _decode(_hints(kind)[entry.name], data[entry.name], f"{where}.{entry.name}")
+        elif entry.default is MISSING and entry.default_factory is MISSING:
+            raise StoreError(f"{where}.{entry.name} is missing: the record is damaged or not tinyhil's")
+    return kind(**values)

@@ -1,0 +1,346 @@
+"""The results file: SQLite in WAL mode, so that many may write, and a kill loses nothing committed.
+
+Each record is one row; the build and the environment that it depends on are stored once, under the
+hash of their content. Raw samples are kept. Records are only ever added.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+from tinyhil.errors import StoreError
+from tinyhil.results.provenance import split
+from tinyhil.results.record import Measurement
+from tinyhil.results.schema import APPLICATION_ID, MIGRATIONS
+
+BUSY_SECONDS = 60.0
+"""How long a writer waits for another; one record takes milliseconds."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A saved name: when it was saved, and how many records it holds."""
+
+    name: str
+    saved: str
+    records: int
+
+
+class Store:
+    """An open results file. Safe to use from several threads and several processes at once."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, readonly: bool) -> None:
+        self.path = path
+        self.readonly = readonly
+        self._connection = connection
+        self._lock = threading.RLock()
+
+    @classmethod
+    def open(cls, path: str | Path, readonly: bool = False) -> Store:
+        """Open the file, or create it (not with `readonly`); older files are brought up to date.
+
+        StoreError if it is missing (readonly), corrupted, not tinyhil's, newer than this version, or
+        cannot be written. The file is never overwritten.
+        """
+        path = Path(path)
+        if readonly and not path.is_file():
+            raise StoreError(f"{path}: no results file; `tinyhil run` or `pytest --board=…` makes one")
+        if not readonly:
+            _make_folder(path.parent)
+        with _told(path):
+            connection = _connect(path, readonly)
+            try:
+                _check_header(path, connection, readonly)
+                if not readonly:
+                    _use_wal(connection)
+                    connection.execute("PRAGMA synchronous = FULL")
+                    connection.execute("PRAGMA foreign_keys = ON")
+                    _migrate(connection)
+            except BaseException:
+                connection.close()
+                raise
+        return cls(path, connection, readonly)
+
+    def close(self) -> None:
+        """Close the file; nothing is pending, every `add` was committed."""
+        with self._lock, _told(self.path):
+            self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def add(self, record: Measurement) -> int:
+        """Store one record and return its id. It is on the disk when this returns."""
+        return self.add_all([record])[0]
+
+    def add_all(self, records: Iterable[Measurement]) -> list[int]:
+        """Store several records, all or none, and return their ids."""
+        with self._write():
+            return [self._insert(record) for record in records]
+
+    def query(
+        self,
+        *,
+        model: str | None = None,
+        board: str | None = None,
+        engine: str | None = None,
+        mode: str | None = None,
+        revision: str | None = None,
+        limit: int | None = None,
+    ) -> list[Measurement]:
+        """Records that match all given words, oldest first; with `limit` only the newest ones.
+
+        `revision` matches the beginning of provenance's `git`.
+        """
+        where, values = _conditions(revision, model=model, board=board, engine=engine, mode=mode)
+        values.append(-1 if limit is None else limit)
+        return self._read(f"SELECT id FROM measurements WHERE {where} ORDER BY id DESC LIMIT ?", values)
+
+    def latest(
+        self,
+        *,
+        model: str | None = None,
+        board: str | None = None,
+        engine: str | None = None,
+        mode: str | None = None,
+        revision: str | None = None,
+    ) -> list[Measurement]:
+        """The newest record of each network × board × engine × mode, of one revision if given."""
+        where, values = _conditions(revision, model=model, board=board, engine=engine, mode=mode)
+        return self._read(
+            f"SELECT max(id) FROM measurements WHERE {where} GROUP BY model, board, engine, mode", values
+        )
+
+    def save_baseline(self, name: str, ids: Sequence[int]) -> None:
+        """Give the records `ids` a name to compare with later; an older set of that name is replaced.
+
+        StoreError if there are none, or one is not in this file.
+        """
+        if not name or not ids:
+            raise StoreError(f"baseline {name!r} needs a name and at least one record")
+        with self._write():
+            self._connection.execute("DELETE FROM baselines WHERE name = ?", [name])
+            saved = _now()
+            try:
+                self._connection.executemany(
+                    "INSERT INTO baselines VALUES (?, ?, ?)", [(name, i, saved) for i in set(ids)]
+                )
+            except sqlite3.IntegrityError as error:
+                raise StoreError(f"baseline {name!r} names a record that is not in {self.path}") from error
+
+    def baseline(self, name: str) -> list[Measurement]:
+        """The records saved under `name`; StoreError lists the known names if there is none."""
+        records = self._read("SELECT measurement FROM baselines WHERE name = ?", [name])
+        if not records:
+            known = ", ".join(b.name for b in self.baselines()) or "none yet"
+            raise StoreError(f"no baseline {name!r} in {self.path}; saved: {known}. Save one with --hil-save")
+        return records
+
+    def baselines(self) -> list[Baseline]:
+        """All saved names, newest first."""
+        with self._lock, _told(self.path):
+            rows = self._connection.execute(
+                "SELECT name, max(saved), count(*) FROM baselines GROUP BY name ORDER BY 2 DESC, 1"
+            ).fetchall()
+        return [Baseline(*row) for row in rows]
+
+    def __len__(self) -> int:
+        with self._lock, _told(self.path):
+            return int(self._connection.execute("SELECT count(*) FROM measurements").fetchone()[0])
+
+    @contextmanager
+    def _write(self) -> Iterator[None]:
+        if self.readonly:
+            raise StoreError(f"{self.path} was opened read-only")
+        with self._lock, _told(self.path), _transaction(self._connection):
+            yield
+
+    def _insert(self, record: Measurement) -> int:
+        record = record if record.created else replace(record, created=_now())
+        build, environment = split(record.provenance)
+        content = record.to_json()
+        del content["provenance"], content["samples"]
+        cursor = self._connection.execute(
+            "INSERT INTO measurements (created, model, model_sha256, engine, board, mode, kind, revision,"
+            " error, build, environment, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                record.created,
+                record.model.name,
+                record.model.sha256,
+                record.engine.name,
+                record.board,
+                record.mode,
+                record.kind,
+                record.provenance.get("git", ""),
+                record.error.code if record.error else None,
+                self._content("builds", build),
+                self._content("environments", environment),
+                json.dumps(content, allow_nan=False),
+            ],
+        )
+        identity = cursor.lastrowid
+        assert identity is not None
+        self._connection.executemany(
+            "INSERT INTO samples VALUES (?, ?, ?)",
+            [(identity, position, value) for position, value in enumerate(record.samples)],
+        )
+        return identity
+
+    def _content(self, table: str, content: dict[str, str]) -> str:
+        text = json.dumps(content, sort_keys=True)
+        key = hashlib.sha256(text.encode()).hexdigest()
+        self._connection.execute(f"INSERT OR IGNORE INTO {table} VALUES (?, ?)", [key, text])
+        return key
+
+    def _read(self, ids: str, values: Sequence[Any]) -> list[Measurement]:
+        """The records whose id the SELECT `ids` gives, oldest first."""
+        with self._lock, _told(self.path):
+            rows = self._connection.execute(
+                "SELECT record, builds.content, environments.content,"
+                " (SELECT json_group_array(value) FROM"
+                "   (SELECT value FROM samples WHERE measurement = m.id ORDER BY position))"
+                " FROM measurements m JOIN builds ON builds.hash = build"
+                f" JOIN environments ON environments.hash = environment WHERE m.id IN ({ids}) ORDER BY m.id",
+                values,
+            ).fetchall()
+            return [_assemble(*row) for row in rows]
+
+
+def _assemble(record: str, build: str, environment: str, samples: str) -> Measurement:
+    content = json.loads(record)
+    content["provenance"] = {**json.loads(build), **json.loads(environment)}
+    content["samples"] = json.loads(samples)
+    return Measurement.from_json(content)
+
+
+def _conditions(revision: str | None, **words: str | None) -> tuple[str, list[Any]]:
+    given = {f"{column} = ?": value for column, value in words.items() if value is not None}
+    if revision is not None:  # a range, not LIKE: the index serves it
+        given |= {"revision >= ?": revision, "revision < ?": revision + "\U0010ffff"}
+    return " AND ".join(["1", *given]), list(given.values())
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot make the folder of the results file: {error.strerror}") from error
+
+
+def _connect(path: Path, readonly: bool) -> sqlite3.Connection:
+    mode = "ro" if readonly else "rwc"
+    # A finished file in a folder that may not be written has no room for the WAL's index, and
+    # needs none: without a WAL nobody is writing.
+    if readonly and not _is_writable(path.parent) and not path.with_name(path.name + "-wal").exists():
+        mode = "ro&immutable=1"
+    uri = f"file:{quote(str(path.resolve()))}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+
+
+def _is_writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK)
+
+
+def _check_header(path: Path, connection: sqlite3.Connection, readonly: bool) -> None:
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if application != APPLICATION_ID and (tables or application or readonly):
+        raise StoreError(f"{path} is not a tinyhil results file; give another path, it was left as it is")
+    if version > len(MIGRATIONS):
+        raise StoreError(
+            f"{path} was written by a newer tinyhil (file version {version}, this one knows"
+            f" {len(MIGRATIONS)}); update tinyhil or give another path. The file was left as it is"
+        )
+    if readonly and version < len(MIGRATIONS):
+        raise StoreError(
+            f"{path} has the older file version {version}; any `tinyhil run` on it brings it up to date"
+        )
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Write-ahead logging, kept by the file. The switch needs the file alone and does not wait for
+    that by itself, so the first writers of a new file take turns here."""
+    end = time.monotonic() + BUSY_SECONDS
+    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    if connection.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS):
+        return
+    with _transaction(connection):  # the version is read again: another process may have been faster
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        for script in MIGRATIONS[version:]:
+            for statement in filter(str.strip, script.split(";")):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing. IMMEDIATE: waits for other writers now, not in the middle."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """SQLite's errors as StoreError, with the likely cause and what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        name = getattr(error, "sqlite_errorname", "")
+        raise StoreError(f"{path}: {error}. {_advice(name)}") from error
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror or error}") from error
+    except json.JSONDecodeError as error:
+        raise StoreError(f"{path}: a record is damaged: {error}") from error
+
+
+def _advice(name: str) -> str:
+    if name.startswith("SQLITE_FULL"):
+        return "The disk is full; what was stored before is safe. Free some space and run again"
+    if name.startswith("SQLITE_IOERR"):
+        return "The disk did not take it (full, over quota or failing); what was stored before is safe"
+    if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+        return "The file is corrupted or not a results file; it was left as it is. Move it away and run again"
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return f"Another process kept it locked for {BUSY_SECONDS:.0f} s; end it or give another path"
+    if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
+        return "It cannot be opened for writing; check the path and its permissions"
+    return "The file was left as it is"

@@ -6,6 +6,7 @@ says becomes a passed, failed or broken test. Nothing heavy is imported before a
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,14 +29,38 @@ EXIT_BENCH_ONLY = 10  # every failure of the session was the bench's, none the n
 SESSION = pytest.StashKey["HilSession"]()
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+class BoardTaken:
+    """Registered as a plug-in when another one owns `--board`, to say so in the header."""
+
+    def __init__(self, owner: str) -> None:
+        self.owner = owner
+
+    def pytest_report_header(self) -> str:
+        """Which plug-in it is, and what to write instead."""
+        return f"tinyhil: --board belongs to {self.owner}; use --hil-board"
+
+
+def _owner(pluginmanager: pytest.PytestPluginManager, option: str) -> str:
+    for name, plugin in pluginmanager.list_name_plugin():
+        hook = getattr(plugin, "pytest_addoption", None)
+        if (
+            hook is not None
+            and name != __name__
+            and f'"{option}"' in inspect.getsource(hook).replace("'", '"')
+        ):
+            return f"the plug-in {name}"
+    return "another plug-in"
+
+
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """`--board` is the only bare option; all others are prefixed."""
     group = parser.getgroup("tinyhil", "tiny neural networks on microcontrollers")
     add = group.addoption
     text = "board kind to measure on, e.g. stm32f746; repeat or separate with commas"
     try:
         add("--board", "--hil-board", dest="hil_board", action="append", default=[], help=text)
-    except ValueError:  # another plug-in owns --board: keep out of its way
+    except ValueError:
+        pluginmanager.register(BoardTaken(_owner(pluginmanager, "--board")))
         add("--hil-board", dest="hil_board", action="append", default=[], help=text)
     add("--hil-emulate", action="store_true", help="use the emulator twin even if the board is on the bench")
     add("--hil-require-hardware", action="store_true", help="refuse to fall back to the emulator twin")

@@ -1,6 +1,7 @@
 """A deadline is one moment; steps inside it can only be shorter."""
 
 import pytest
+
 from tinyhil.harness.deadline import Deadline
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from tinyhil.errors import UsageError
 from tinyhil.harness.settings import load_settings, override
 

@@ -1,0 +1,110 @@
+"""The same networks in PyTorch, for training: an architecture as a module, and back with BN folded."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from tinyhil.nas.arch import Arch, Kind, Layer, layers, same_pads
+from tinyhil.nas.network import FloatNetwork, Weights
+
+BN_EPSILON = 1e-3
+
+
+class ConvBN(nn.Module):
+    """Convolution with TFLite's SAME padding, batch normalisation, optional ReLU6."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        groups = layer.cin if layer.kind is Kind.DEPTHWISE else 1
+        shape = (layer.cout, layer.cin // groups, layer.kernel, layer.kernel)
+        self.weight = nn.Parameter(torch.empty(shape))
+        nn.init.kaiming_normal_(self.weight, mode="fan_out" if groups == 1 else "fan_in")
+        self.bn = nn.BatchNorm2d(layer.cout, eps=BN_EPSILON)
+        self.stride, self.groups, self.relu6 = layer.stride, groups, layer.relu6
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[N,C,H,W] to [N,C',H',W']."""
+        out = self.bn(conv_same(x, self.weight, self.stride, self.groups))
+        return functional.relu6(out) if self.relu6 else out
+
+
+def conv_same(x: torch.Tensor, weight: torch.Tensor, stride: int, groups: int) -> torch.Tensor:
+    """Convolution whose padding is TFLite's SAME: where it is uneven, the extra row comes last."""
+    kernel = weight.shape[-1]
+    top, bottom = same_pads(x.shape[-2], kernel, stride)
+    left, right = same_pads(x.shape[-1], kernel, stride)
+    if (top, left) == (bottom, right):
+        return functional.conv2d(x, weight, None, stride, (top, left), 1, groups)
+    return functional.conv2d(
+        functional.pad(x, (left, right, top, bottom)), weight, None, stride, 0, 1, groups
+    )
+
+
+class Net(nn.Module):
+    """`arch` as a module that can be trained alone."""
+
+    def __init__(self, arch: Arch) -> None:
+        super().__init__()
+        self.arch = arch
+        self.plan = tuple(layers(arch))
+        self.convs = nn.ModuleDict({key(layer): ConvBN(layer) for layer in self.plan if has_bn(layer)})
+        dense = self.plan[-1]
+        self.fc = nn.Linear(dense.cin, dense.cout)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[N,C,H,W] to logits [N,classes]."""
+        block, shortcut = -1, x
+        for layer in self.plan:
+            if layer.block != block:
+                block, shortcut = layer.block, x
+            if layer.kind is Kind.ADD:
+                x = x + shortcut
+            elif layer.kind is Kind.POOL:
+                x = x.mean((2, 3))
+            elif layer.kind is Kind.DENSE:
+                x = self.fc(x)
+            else:
+                x = self.convs[key(layer)](x)
+        return x
+
+
+def key(layer: Layer) -> str:
+    """The layer's name as a module name, which may hold no dot."""
+    return layer.name.replace(".", "_")
+
+
+def has_bn(layer: Layer) -> bool:
+    """Convolutions are followed by batch normalisation, the classifier is not."""
+    return layer.kind in (Kind.CONV, Kind.DEPTHWISE, Kind.POINTWISE)
+
+
+@torch.no_grad()
+def to_float(net: Net) -> FloatNetwork:
+    """The trained network in NumPy, batch normalisation folded into weights and biases."""
+    made: dict[str, Weights] = {}
+    for layer in net.plan:
+        if layer.kind is Kind.DENSE:
+            made[layer.name] = Weights(_numpy(net.fc.weight), _numpy(net.fc.bias))
+        elif has_bn(layer):
+            conv = net.convs[key(layer)]
+            assert isinstance(conv, ConvBN)
+            mean, variance = conv.bn.running_mean, conv.bn.running_var
+            assert mean is not None
+            assert variance is not None
+            factor = _numpy(conv.bn.weight) / np.sqrt(_numpy(variance) + conv.bn.eps)
+            weight = _numpy(conv.weight) * factor[:, None, None, None]
+            axes = (1, 2, 3, 0) if layer.kind is Kind.DEPTHWISE else (0, 2, 3, 1)
+            made[layer.name] = Weights(weight.transpose(axes), _numpy(conv.bn.bias) - _numpy(mean) * factor)
+    return FloatNetwork(net.arch, made)
+
+
+def _numpy(tensor: torch.Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    return tensor.detach().cpu().double().numpy()
+
+
+def images_to_torch(images: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> torch.Tensor:
+    """[N,H,W,C] in NumPy to [N,C,H,W] in PyTorch."""
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))

@@ -1,0 +1,105 @@
+"""Training of one network: seeded, short, the same on every run of the same PyTorch build."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from tinyhil.nas.arch import Arch
+from tinyhil.nas.data import Dataset, Images, Split
+from tinyhil.nas.torchnet import Net, images_to_torch
+
+Progress = Callable[[int, int, float], None]  # step done, steps in all, loss
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. SGD with momentum and a cosine schedule, as in the paper.
+
+    `shift` pixels of random translation are the augmentation; `smoothing` is label smoothing.
+    """
+
+    epochs: int = 30
+    batch: int = 64
+    rate: float = 0.1
+    momentum: float = 0.9
+    decay: float = 5e-5
+    smoothing: float = 0.0
+    shift: int = 0
+    seed: int = 0
+
+
+def seed_everything(seed: int) -> None:
+    """Make PyTorch's results depend on `seed` alone."""
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True)
+
+
+def train(arch: Arch, data: Dataset, recipe: Recipe, progress: Progress | None = None) -> Net:
+    """A network trained on `data.train`, in evaluation mode."""
+    seed_everything(recipe.seed)
+    net = Net(arch)
+    net.train()
+    steps = recipe.epochs * -(-len(data.train) // recipe.batch)
+    optimizer, schedule = make_optimizer(net, recipe, steps)
+    random = np.random.default_rng(recipe.seed)
+    done = 0
+    for _ in range(recipe.epochs):
+        for images, labels in batches(data.train, recipe.batch, random, recipe.shift):
+            loss = functional.cross_entropy(net(images), labels, label_smoothing=recipe.smoothing)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            done += 1
+            if progress is not None:
+                progress(done, steps, float(loss))
+    return net.eval()
+
+
+def make_optimizer(
+    module: nn.Module, recipe: Recipe, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """SGD without weight decay on biases and batch-norm parameters, and its cosine schedule."""
+    decayed = [p for p in module.parameters() if p.ndim > 1]
+    plain = [p for p in module.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": recipe.decay}, {"params": plain, "weight_decay": 0.0}]
+    optimizer = torch.optim.SGD(groups, recipe.rate, recipe.momentum, nesterov=True)
+    return optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
+
+
+def batches(
+    split: Split, size: int, random: np.random.Generator, shift: int = 0
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """`split` once in random order as (images [N,C,H,W], labels [N]), each image moved by up to `shift`."""
+    order = random.permutation(len(split))
+    found = []
+    for start in range(0, len(order), size):
+        part = split.take(order[start : start + size])
+        found.append((images_to_torch(_shifted(part.images, shift, random)), torch.from_numpy(part.labels)))
+    return found
+
+
+def _shifted(images: Images, shift: int, random: np.random.Generator) -> Images:
+    if not shift:
+        return images
+    padded = np.pad(images, ((0, 0), (shift, shift), (shift, shift), (0, 0)), mode="edge")
+    at = random.integers(0, 2 * shift + 1, (len(images), 2))
+    height, width = images.shape[1:3]
+    return np.stack([image[y : y + height, x : x + width] for image, (y, x) in zip(padded, at, strict=True)])
+
+
+@torch.no_grad()
+def accuracy(net: nn.Module, split: Split, batch: int = 256) -> float:
+    """Share of `split` that `net` (in evaluation mode) names correctly, in 0..1."""
+    right = 0
+    for start in range(0, len(split), batch):
+        images = images_to_torch(split.images[start : start + batch])
+        labels = torch.from_numpy(split.labels[start : start + batch])
+        right += int((net(images).argmax(1) == labels).sum())
+    return right / len(split)

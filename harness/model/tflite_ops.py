@@ -355,8 +355,8 @@ def _check_types(spec: OpSpec, operands: Sequence[Tensor | None], out: Tensor) -
         types = sorted(inputs | {out.dtype})
         if DType.FLOAT32 in types and not isinstance(spec, Quantize | Dequantize):
             raise UnsupportedOperator(
-                "works on float32: this is a float network. tinyhil runs int8 networks; quantise it with the TensorFlow "
-                "Lite converter (full-integer post-training quantisation, with a representative data set)."
+                "works on float32: this is a float network. tinyhil runs int8 networks; quantise it with "
+                "the TensorFlow Lite converter (full-integer quantisation, with a representative data set)."
             )
         raise UnsupportedOperator(
             f"works on {' and '.join(types)}; supported is int8 "

@@ -32,6 +32,8 @@ bool cache_parse(struct cache *cache, const char *text) {
     if (!cache->tags || !cache->dirty || !cache->owner || !cache->next)
         return false;
     memset(cache->tags, 0xff, lines * sizeof *cache->tags);
+    memset(cache->known, 0xff, sizeof cache->known);
+    cache->last = INVALID;
     return true;
 }
 
@@ -45,6 +47,25 @@ static void promote(struct cache *cache, size_t first, uint32_t way) {
     cache->tags[first] = tag;
     cache->dirty[first] = dirty;
     cache->owner[first] = owner;
+}
+
+static void forget(struct cache *cache, uint32_t line) {
+    for (int store = 0; store < 2; store++) {
+        struct known_line *known = &cache->known[store][line & (KNOWN_LINES - 1)];
+        if (known->line == line)
+            known->line = INVALID;
+    }
+}
+
+/* Under LRU every hit changes the order, so only the line that was touched last stays known. */
+static void remember(struct cache *cache, uint32_t line, bool store, uint8_t owner) {
+    struct known_line known = {line, owner};
+    if (cache->replacement == LEAST_RECENTLY_USED && line != cache->last)
+        forget(cache, cache->last);
+    cache->last = line;
+    cache->known[0][line & (KNOWN_LINES - 1)] = known;
+    if (store)
+        cache->known[1][line & (KNOWN_LINES - 1)] = known;
 }
 
 struct cache_access cache_touch(struct cache *cache, uint32_t line, bool store, uint8_t owner) {
@@ -62,17 +83,21 @@ struct cache_access cache_touch(struct cache *cache, uint32_t line, bool store, 
         cache->dirty[first + way] |= store;
         if (lru && way)
             promote(cache, first, way);
+        remember(cache, line, store, owner);
         return result;
     }
     way = lru ? cache->ways - 1 : cache->next[set];
     result.evicted_dirty = cache->tags[first + way] != INVALID && cache->dirty[first + way];
     result.evicted_owner = cache->owner[first + way];
+    forget(cache, cache->tags[first + way]);
     cache->tags[first + way] = line;
     cache->dirty[first + way] = store;
     cache->owner[first + way] = owner;
+    cache->fills++;
     if (lru)
         promote(cache, first, way);
     else
         cache->next[set] = (uint8_t)((way + 1) % cache->ways);
+    remember(cache, line, store, owner);
     return result;
 }

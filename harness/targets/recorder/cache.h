@@ -7,6 +7,13 @@
 
 enum replacement { ROUND_ROBIN, LEAST_RECENTLY_USED };
 
+enum { KNOWN_LINES = 256 };
+
+struct known_line {
+    uint32_t line;
+    uint32_t owner;
+};
+
 struct cache {
     uint32_t line_shift; /* log2 of the bytes in a line */
     uint32_t sets;       /* a power of two; 0: there is no cache, every access goes to memory */
@@ -16,6 +23,9 @@ struct cache {
     uint8_t *dirty; /* the same shape: written since it was filled */
     uint8_t *owner; /* the same shape: the region the line belongs to */
     uint8_t *next;  /* one per set: the way that round robin replaces next */
+    uint32_t fills; /* how many lines were filled so far: while it stands still, nothing was evicted */
+    uint32_t last;  /* the line that was touched last */
+    struct known_line known[2][KNOWN_LINES]; /* lines that a load [0] or a store [1] would hit */
 };
 
 struct cache_access {
@@ -29,5 +39,12 @@ bool cache_parse(struct cache *cache, const char *text);
 
 /* Looks a line up and fills it if it is not there. */
 struct cache_access cache_touch(struct cache *cache, uint32_t line, bool store, uint8_t owner);
+
+/* The owner of `line` if another look at it would be a hit and change nothing, otherwise -1: exact,
+ * and much faster than cache_touch. For a store the line must also be marked as written already. */
+static inline int cache_owner(const struct cache *cache, uint32_t line, bool store) {
+    const struct known_line *known = &cache->known[store][line & (KNOWN_LINES - 1)];
+    return known->line == line ? (int)known->owner : -1;
+}
 
 #endif

@@ -22,7 +22,7 @@ enum { MAX_MARKS = 4096, MAX_BLOCK_BYTES = 8192 };
 
 struct region {
     char name[16];
-    uint32_t low, high;
+    uint32_t low, size;
 };
 
 static FILE *trace;
@@ -50,15 +50,16 @@ static void predict(struct block *branch, bool taken) {
 }
 
 static void fetch(struct block *block) {
-    static uint32_t last_line = UINT32_MAX;
+    if (block->fetched_at == icache.fills + 1)
+        return; /* nothing was evicted since all of its lines were seen in the cache */
     uint32_t line = block->address >> icache.line_shift;
     uint32_t end = (block->address + block->size - 1) >> icache.line_shift;
-    for (; line <= end; line++) {
-        if (line == last_line && icache.sets)
-            continue; /* what was touched last is still there */
-        block->count[ICACHE_MISSES] += cache_touch(&icache, line, false, 0).miss;
-        last_line = line;
-    }
+    uint32_t fills = icache.fills;
+    for (; line <= end; line++)
+        if (cache_owner(&icache, line, false) < 0)
+            block->count[ICACHE_MISSES] += cache_touch(&icache, line, false, 0).miss;
+    if (icache.replacement == ROUND_ROBIN && icache.sets && icache.fills == fills)
+        block->fetched_at = fills + 1;
 }
 
 static void count_all(unsigned vcpu, void *user) {
@@ -81,34 +82,54 @@ static void enter_mark(unsigned vcpu, void *user) {
     segment_mark = ((struct block *)user)->address;
 }
 
-static void access_line(struct block *block, uint32_t address, bool store) {
+static uint64_t *region_counts(struct block *block, unsigned region) {
+    return &block->count[BLOCK_COUNTERS + region * REGION_COUNTERS];
+}
+
+static void look_up(struct block *block, uint32_t address, bool store) {
     unsigned r = 0;
-    while (r < region_count && !(address >= regions[r].low && address < regions[r].high))
+    while (r < region_count && address - regions[r].low >= regions[r].size)
         r++;
     if (r == region_count)
         return;
-    uint64_t *count = &block->count[BLOCK_COUNTERS + r * REGION_COUNTERS];
-    count[ACCESSES]++;
+    uint64_t *count = region_counts(block, r);
     struct cache_access result = cache_touch(&dcache, address >> dcache.line_shift, store, (uint8_t)r);
+    count[ACCESSES]++;
     count[store ? STORE_MISSES : LOAD_MISSES] += result.miss;
     if (result.evicted_dirty)
-        block->count[BLOCK_COUNTERS + result.evicted_owner * REGION_COUNTERS + WRITEBACKS]++;
+        region_counts(block, result.evicted_owner)[WRITEBACKS]++;
 }
 
-static void access_memory(unsigned vcpu, qemu_plugin_meminfo_t info, uint64_t address64, void *user) {
-    struct block *block = user;
-    uint32_t address = (uint32_t)address64;
-    uint32_t size = UINT32_C(1) << qemu_plugin_mem_size_shift(info);
-    bool store = qemu_plugin_mem_is_store(info);
-    (void)vcpu;
-    if (size > 4)
-        size = 4; /* LDRD and VLDR.64 need word alignment only */
+static inline void access_line(struct block *block, uint32_t address, bool store) {
+    int owner = cache_owner(&dcache, address >> dcache.line_shift, store);
+    if (owner >= 0)
+        region_counts(block, (unsigned)owner)[ACCESSES]++;
+    else
+        look_up(block, address, store);
+}
+
+/* Also counts accesses that are not aligned to their size; LDRD and VLDR.64, which ask for word
+ * alignment only, have no other kind. */
+static inline void access_any(struct block *block, uint32_t address, bool store, qemu_plugin_meminfo_t info) {
     access_line(block, address, store);
-    if (address & (size - 1)) {
-        block->count[UNALIGNED] += !store;
-        if ((address ^ (address + size - 1)) >> dcache.line_shift)
-            access_line(block, address + size - 1, store);
-    }
+    if (!(address & 3))
+        return;
+    uint32_t last = address + (UINT32_C(1) << qemu_plugin_mem_size_shift(info)) - 1;
+    if (!(address & (last - address)))
+        return;
+    block->count[UNALIGNED] += !store;
+    if ((address ^ last) >> dcache.line_shift)
+        access_line(block, last, store);
+}
+
+static void load(unsigned vcpu, qemu_plugin_meminfo_t info, uint64_t address, void *user) {
+    (void)vcpu;
+    access_any(user, (uint32_t)address, false, info);
+}
+
+static void store(unsigned vcpu, qemu_plugin_meminfo_t info, uint64_t address, void *user) {
+    (void)vcpu;
+    access_any(user, (uint32_t)address, true, info);
 }
 
 static void translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
@@ -138,10 +159,11 @@ static void translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
         }
     qemu_plugin_register_vcpu_tb_exec_cb(tb, with_edges || with_icache ? count_all : count_only,
                                          QEMU_PLUGIN_CB_NO_REGS, block);
-    if (with_dcache)
-        for (size_t i = 0; i < instructions; i++)
-            qemu_plugin_register_vcpu_mem_cb(qemu_plugin_tb_get_insn(tb, i), access_memory,
-                                             QEMU_PLUGIN_CB_NO_REGS, QEMU_PLUGIN_MEM_RW, block);
+    for (size_t i = 0; with_dcache && i < instructions; i++) {
+        struct qemu_plugin_insn *instruction = qemu_plugin_tb_get_insn(tb, i);
+        qemu_plugin_register_vcpu_mem_cb(instruction, load, QEMU_PLUGIN_CB_NO_REGS, QEMU_PLUGIN_MEM_R, block);
+        qemu_plugin_register_vcpu_mem_cb(instruction, store, QEMU_PLUGIN_CB_NO_REGS, QEMU_PLUGIN_MEM_W, block);
+    }
 }
 
 static void finish(qemu_plugin_id_t id, void *user) {
@@ -165,11 +187,14 @@ static bool parse_marks(const char *text) {
 
 static bool parse_region(const char *text) {
     struct region *region = &regions[region_count];
+    unsigned high;
     if (region_count == MAX_REGIONS)
         return false;
+    if (sscanf(text, "%15[a-z0-9_]:%x:%x", region->name, &region->low, &high) != 3 || region->low >= high)
+        return false;
+    region->size = high - region->low;
     region_count++;
-    return sscanf(text, "%15[a-z0-9_]:%x:%x", region->name, &region->low, &region->high) == 3 &&
-           region->low < region->high;
+    return true;
 }
 
 static bool parse_argument(const char *argument, const char **out) {

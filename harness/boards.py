@@ -32,6 +32,19 @@ class Cache:
 
 
 @dataclass(frozen=True)
+class MemoryMap:
+    """Where one ELF lies: on the chip, or on its emulator twin (same sizes, other origins)."""
+
+    flash: Memory
+    ram: Memory
+    regions: tuple[Memory, ...] = ()
+
+    def region(self, name: str) -> Memory:
+        """The region called `name`; KeyError if there is none."""
+        return {memory.name: memory for memory in self.regions}[name]
+
+
+@dataclass(frozen=True)
 class Twin:
     """The emulator machine that stands in for the board, restricted to the board's memory sizes."""
 
@@ -46,7 +59,8 @@ class Board:
 
     `core` is the GCC name (`cortex-m7`), `fpu` the -mfpu name, `clock_hz` the full-speed core clock.
     `flash` and `ram` are what the linker may use; `regions` names parts of the RAM with their own
-    timing (DTCM). `extra` holds the tables that only one part reads (pyocd, timing, serial).
+    timing (DTCM). `fast` names a region outside `ram` that takes the stack, and the arena where it
+    fits beside it. `extra` holds the tables that only one part reads (hal, pyocd, timing, serial).
     """
 
     name: str
@@ -61,6 +75,7 @@ class Board:
     dcache: Cache | None = None
     twin: Twin | None = None
     family: str = ""
+    fast: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -68,9 +83,31 @@ class Board:
         """The host itself: no emulator, no cross compiler."""
         return self.core == "native"
 
+    def memory_map(self, emulated: bool) -> MemoryMap:
+        """The memories of the chip, or of its twin: regions inside the RAM move with it, others stay."""
+        if not emulated or self.twin is None:
+            return MemoryMap(self.flash, self.ram, self.regions)
+        shift = self.twin.ram_origin - self.ram.origin
+        end = self.ram.origin + self.ram.size
+        return MemoryMap(
+            Memory("flash", self.twin.flash_origin, self.flash.size),
+            Memory("ram", self.twin.ram_origin, self.ram.size),
+            tuple(
+                Memory(r.name, r.origin + shift if self.ram.origin <= r.origin < end else r.origin, r.size)
+                for r in self.regions
+            ),
+        )
+
 
 def _memory(name: str, table: Mapping[str, Any]) -> Memory:
     return Memory(name, int(table["origin"]), int(table["size"]))
+
+
+def _fast(table: Mapping[str, Any]) -> str:
+    name = str(table.get("fast", ""))
+    if name and name not in table.get("regions", {}):
+        raise ValueError(f"fast = {name!r} is not one of its regions")
+    return name
 
 
 def _cache(table: Mapping[str, Any] | None) -> Cache | None:
@@ -85,6 +122,7 @@ def parse_board(name: str, table: Mapping[str, Any]) -> Board:
         "fpu",
         "clock_hz",
         "family",
+        "fast",
         "flash",
         "ram",
         "regions",
@@ -101,6 +139,7 @@ def parse_board(name: str, table: Mapping[str, Any]) -> Board:
             fpu=table.get("fpu", ""),
             clock_hz=int(table["clock_hz"]),
             family=table.get("family", ""),
+            fast=_fast(table),
             flash=_memory("flash", table["flash"]),
             ram=_memory("ram", table["ram"]),
             regions=tuple(_memory(key, value) for key, value in table.get("regions", {}).items()),

@@ -1,0 +1,50 @@
+/* Arm MPS2 as QEMU has it: mps2-an386 (Cortex-M4) and mps2-an500 (Cortex-M7).
+ * UART0 is a CMSDK APB UART (Arm DDI 0479, 4.3); the run ends by semihosting. */
+#include "cortex_m.h"
+#include "hal.h"
+
+#define UART_DATA REG(0x40004000)
+#define UART_STATE REG(0x40004004)
+#define UART_CTRL REG(0x40004008)
+#define UART_BAUDDIV REG(0x40004010)
+#define STATE_TX_FULL (1u << 0)
+#define STATE_RX_FULL (1u << 1)
+
+#define SYS_EXIT_EXTENDED 0x20u
+#define ADP_STOPPED_APPLICATION_EXIT 0x20026u
+
+void hal_init(void) {
+    UART_BAUDDIV = 16; /* the smallest that is allowed; QEMU does not pace the line */
+    UART_CTRL = 3;     /* transmit and receive */
+}
+
+uint32_t hal_clock_hz(void) {
+    return 25000000; /* the machine's clock; time means nothing here, instructions are counted */
+}
+
+uint32_t hal_caches(void) {
+    return core_caches();
+}
+
+uint32_t hal_cycles(void) {
+    return 0; /* QEMU's DWT reads as zero */
+}
+
+void hal_putc(uint8_t byte) {
+    while (UART_STATE & STATE_TX_FULL) {
+    }
+    UART_DATA = byte;
+}
+
+int hal_getc(void) {
+    return (UART_STATE & STATE_RX_FULL) ? (int)(UART_DATA & 0xFFu) : -1;
+}
+
+void hal_exit(int status) {
+    const uint32_t block[2] = {ADP_STOPPED_APPLICATION_EXIT, (uint32_t)status};
+    register uint32_t operation __asm("r0") = SYS_EXIT_EXTENDED;
+    register const uint32_t *argument __asm("r1") = block;
+    __asm volatile("bkpt 0xAB" : "+r"(operation) : "r"(argument) : "memory");
+    for (;;) {
+    }
+}

@@ -1,0 +1,222 @@
+"""Builds programs: at most one PlatformIO run for all of them, none for those built before.
+
+The cache folder holds what was built, by content:
+
+    firmware/<id>/      firmware.elf and the C it was made of
+    runtime/<key>/      shared objects
+    platformio-<...>/   PlatformIO's own state, private to tinyhil
+    work-<...>/         one project, for the time of one run
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from tinyhil.errors import BuildError, DoesNotFit, MissingTool
+from tinyhil.harness.build.elf import read_image
+from tinyhil.harness.build.firmware import Firmware
+from tinyhil.harness.build.fit import explain_log
+from tinyhil.harness.build.project import PROJECT, Program, Shared, Step, Unit, make_unit, templates_folder
+from tinyhil.harness.build.toolchain import toolchain_for
+from tinyhil.harness.deadline import Deadline
+
+PLATFORMIO = "6.2."  # the release line that the stand-in tool-scons package is made for
+
+
+def build(
+    programs: Sequence[Program], deadline: Deadline, *, cache_dir: Path, jobs: int | None = None
+) -> list[Firmware | BuildError | DoesNotFit]:
+    """One firmware, or what stood in its way, per program and in the same order.
+
+    `jobs` is how many commands run at once, by default one per core. Raises MissingTool if there is
+    no compiler or no PlatformIO, and BuildError if PlatformIO itself fails or the deadline passes.
+    """
+    units = [make_unit(program, toolchain_for(program.board)) for program in programs]
+    missing = {unit.id: unit for unit in units if not _elf(cache_dir, unit).exists()}
+    logs = _run(list(missing.values()), deadline, cache_dir, jobs or os.cpu_count() or 1) if missing else {}
+    return [
+        explain_log(unit.program, logs[unit.id]) if unit.id in logs else _firmware(cache_dir, unit)
+        for unit in units
+    ]
+
+
+def _elf(cache_dir: Path, unit: Unit) -> Path:
+    return cache_dir / "firmware" / unit.id / "firmware.elf"
+
+
+def _firmware(cache_dir: Path, unit: Unit) -> Firmware:
+    path = _elf(cache_dir, unit)
+    image = read_image(path)
+    native = unit.program.board.is_native  # the host's sizes say nothing about any board
+    return Firmware(
+        id=unit.id,
+        elf=path,
+        board=unit.program.board,
+        emulated=unit.program.emulated,
+        sources=unit.program.sources,
+        flash=0 if native else image.flash,
+        static_ram=0 if native else image.static_ram,
+        instrumentation=image.instrumentation,
+        sections=image.sections,
+        symbols=image.symbols,
+        compiler=unit.compiler,
+        flags=unit.flags,
+    )
+
+
+def _run(units: Sequence[Unit], deadline: Deadline, cache_dir: Path, jobs: int) -> dict[str, str]:
+    """Builds `units` and puts what succeeded into the cache; the logs of the others by unit id."""
+    check_platformio()
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="work-", dir=cache_dir) as folder:
+        project = Path(folder).resolve()
+        shared = {unit.shared.key: unit.shared for unit in units}
+        steps = [step for one in shared.values() for step in _prepare_shared(project, cache_dir, one)]
+        for unit in units:
+            _write_all(project, unit.files)
+            steps += unit.objects
+        _write_project(project, steps, [unit.link for unit in units])
+        said = _platformio(project, cache_dir, deadline, jobs)
+        for one in shared.values():
+            _keep_shared(project, cache_dir, one)
+        return {unit.id: log for unit in units if (log := _keep(project, cache_dir, unit, said)) is not None}
+
+
+def _prepare_shared(project: Path, cache_dir: Path, shared: Shared) -> Iterable[Step]:
+    """The steps that are still to do: none if the objects are in the cache, and then they are linked in."""
+    _write_all(project, shared.files)
+    kept = cache_dir / "runtime" / shared.key
+    if not kept.is_dir():
+        return shared.steps
+    for name in shared.objects:
+        shutil.copyfile(kept / Path(name).name, project / name)
+    return ()
+
+
+def _keep_shared(project: Path, cache_dir: Path, shared: Shared) -> None:
+    if all((project / name).exists() for name in shared.objects):
+        _move(
+            cache_dir / "runtime" / shared.key, {Path(name).name: project / name for name in shared.objects}
+        )
+
+
+def _keep(project: Path, cache_dir: Path, unit: Unit, said: str) -> str | None:
+    """Puts the ELF and the C it came from into the cache; if there is none, returns why."""
+    if (project / unit.link.target).exists():
+        files = {str(Path(name).relative_to(unit.id)): project / name for name in unit.files}
+        _move(cache_dir / "firmware" / unit.id, {"firmware.elf": project / unit.link.target, **files})
+        return None
+    logs = (project / unit.link.log, project / f"runtime-{unit.shared.key}" / "log.txt")
+    words = "".join(path.read_text(encoding="utf-8", errors="replace") for path in logs if path.exists())
+    return words or f"PlatformIO made no firmware and gave no reason. Its last words:\n{said[-2000:]}"
+
+
+def _move(folder: Path, files: Mapping[str, Path]) -> None:
+    """Makes `folder` with `files` in one instant, so that nobody ever sees half of it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    half = Path(tempfile.mkdtemp(prefix="new-", dir=folder.parent))
+    for name, source in files.items():
+        (half / name).parent.mkdir(parents=True, exist_ok=True)
+        source.replace(half / name)
+    try:
+        half.rename(folder)
+    except OSError:  # another process was first: the same content
+        shutil.rmtree(half)
+
+
+def _write_all(project: Path, files: Mapping[str, str]) -> None:
+    for name, text in files.items():
+        path = project / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+def _write_project(project: Path, objects: Sequence[Step], links: Sequence[Step]) -> None:
+    platform = templates_folder().resolve() / "platformio"
+    ini = (
+        "[platformio]\ndefault_envs = firmware\n\n"
+        "[env:firmware]\n"
+        f"platform = symlink://{platform / 'platform'}\n"
+        f"platform_packages = platformio/tool-scons@symlink://{platform / 'tool-scons'}\n"
+        "lib_ldf_mode = off\n"
+    )
+    (project / "src").mkdir()
+    (project / "platformio.ini").write_text(ini, encoding="utf-8")
+    plan = {"steps": [_as_json(step, project) for step in (*objects, *links)]}
+    (project / "programs.json").write_text(json.dumps(plan), encoding="utf-8")
+
+
+def _as_json(step: Step, project: Path) -> dict[str, object]:
+    command = [word.replace(PROJECT, str(project)) for word in step.command]
+    return {"target": step.target, "inputs": list(step.inputs), "command": command, "log": step.log}
+
+
+def check_platformio() -> None:
+    """MissingTool unless PlatformIO can build without asking its registry for anything."""
+    manifest = templates_folder() / "platformio" / "tool-scons" / "package.json"
+    wanted = json.loads(manifest.read_text(encoding="utf-8"))["version"]
+    try:
+        scons = importlib.metadata.version("SCons")
+        platformio = importlib.metadata.version("platformio")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise MissingTool(f"{error.name} is not installed in {sys.prefix}: pip install tinyhil") from error
+    major, minor, patch = (int(part) for part in scons.split("."))
+    if not platformio.startswith(PLATFORMIO) or wanted != f"{major}.{major * 10000 + minor * 100 + patch}.0":
+        raise MissingTool(
+            f"platformio {platformio} with SCons {scons} would ask PlatformIO's registry for tools; "
+            "tinyhil builds offline: pip install platformio==6.2.0 SCons==4.11.1"
+        )
+
+
+def _platformio(project: Path, cache_dir: Path, deadline: Deadline, jobs: int) -> str:
+    """Runs PlatformIO in `project`; its output. What was built is seen by the files that exist."""
+    place = hashlib.sha256(str(templates_folder().resolve()).encode()).hexdigest()[:8]
+    environment = {
+        **{
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("PLATFORMIO_", "SCONSFLAGS"))
+        },
+        "PLATFORMIO_CORE_DIR": str(cache_dir.resolve() / f"platformio-{place}"),
+        "PLATFORMIO_SETTING_ENABLE_TELEMETRY": "no",
+        "PLATFORMIO_DISABLE_UPGRADE_CHECK": "true",
+        "PLATFORMIO_NO_ANSI": "true",
+        "SCONSFLAGS": "-k",  # one broken program must not keep the others from being built
+        "PYTHONPATH": "",
+        "LC_ALL": "C",
+    }
+    command = [sys.executable, "-m", "platformio", "run", "--disable-auto-clean", "-j", str(jobs)]
+    process = subprocess.Popen(
+        command,
+        cwd=project,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        said, _ = process.communicate(timeout=deadline.remaining())
+    except subprocess.TimeoutExpired:
+        raise BuildError(
+            "the build did not end before its deadline; a longer --hil-timeout or fewer networks would help"
+        ) from None
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    return said

@@ -83,7 +83,8 @@ class Candidate(Protocol):
 class Kernel(Protocol):
     """A family of candidates, e.g. pointwise with four pixels and two channels at a time."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def candidates(self, chain: Sequence[Work], target: Target) -> Iterable[Candidate]:
         """Every way in which this kernel computes exactly `chain`; nothing where it does not apply."""

@@ -1,0 +1,89 @@
+"""TinyEngine: passes, kernel choice, memory plan, C."""
+
+from __future__ import annotations
+
+from tinyhil.errors import DoesNotFit
+from tinyhil.harness.boards import Board
+from tinyhil.harness.engine import Options, Sources
+from tinyhil.harness.model.graph import Graph
+from tinyhil.harness.tinyengine.emit import emit, port
+from tinyhil.harness.tinyengine.kernel import Kernel, Target
+from tinyhil.harness.tinyengine.lowering import lower
+from tinyhil.harness.tinyengine.passes import optimise
+from tinyhil.harness.tinyengine.portable import Portable
+from tinyhil.harness.tinyengine.schedule import Choice, Schedule, arrange
+
+VERSION = "1"
+
+
+def schedule_graph(graph: Graph, board: Board, options: Options) -> Schedule:
+    """The plan of `graph` on `board`: passes, kernels, offsets. No code yet."""
+    program = lower(optimise(graph, options))
+    kernels: tuple[Kernel, ...] = (Portable(),)
+    target = Target(board.core)
+    choices = []
+    for index, step in enumerate(program.steps):
+        candidates = [c for k in kernels for c in k.candidates((step.work,), target)]
+        choices.append(Choice((index,), min(candidates, key=lambda c: c.instructions)))
+    return arrange(program, choices, "overlap" not in options.disabled)
+
+
+def refuse_if_too_big(schedule: Schedule, board: Board) -> None:
+    """DoesNotFit if the arena alone exceeds the board's RAM, or code and weights its flash."""
+    if board.is_native:
+        return
+    name = schedule.program.graph.name or "the network"
+    if schedule.arena > board.ram.size:
+        worst = max(
+            range(len(schedule.layers)),
+            key=lambda t: sum(b.size for b in schedule.buffers if b.first <= t <= b.last),
+        )
+        alive = [b for b in schedule.buffers if b.first <= worst <= b.last]
+        largest = max(alive, key=lambda b: b.size)
+        step = schedule.program.steps[schedule.layers[worst].choice.steps[0]]
+        over = schedule.arena - board.ram.size
+        raise DoesNotFit(
+            f"{name} needs an arena of {schedule.arena:,} B, "
+            f"{over:,} B more than the {board.ram.size:,} B of RAM of {board.name}. "
+            f"Its fullest layer is {worst} ({step.label}); the largest buffer there is {largest.name} "
+            f"with {largest.size:,} B. A smaller input, fewer channels there, or --prefer ram would help."
+        )
+    flash = sum(layer.choice.candidate.flash for layer in schedule.layers)
+    if flash > board.flash.size:
+        worst_layer = max(schedule.layers, key=lambda layer: layer.choice.candidate.flash)
+        step = schedule.program.steps[worst_layer.choice.steps[0]]
+        raise DoesNotFit(
+            f"{name} needs at least {flash:,} B of flash for weights and code, "
+            f"{flash - board.flash.size:,} B more than the {board.flash.size:,} B of {board.name}. "
+            f"The largest layer is {step.label} with {worst_layer.choice.candidate.flash:,} B. "
+            "Fewer channels there, or int4 weights, would help."
+        )
+
+
+class TinyEngine:
+    """Generates C that is specialised for one network and one board."""
+
+    name = "tinyengine"
+
+    def generate(self, graph: Graph, board: Board, options: Options) -> Sources:
+        """The network as C; UnsupportedOperator or DoesNotFit before anything is built."""
+        schedule = schedule_graph(graph, board, options)
+        refuse_if_too_big(schedule, board)
+        generated = emit(schedule, board.title)
+        final = schedule.program.graph
+        return Sources(
+            engine=self.name,
+            version=VERSION,
+            network=graph.name,
+            files=generated.files,
+            layers=generated.layers,
+            inputs=tuple(port(final, t) for t in final.inputs),
+            outputs=tuple(port(final, t) for t in final.outputs),
+            arena=schedule.arena,
+            buffers=schedule.buffers,
+            notes={
+                "prefer": options.prefer,
+                "planner": f"arena {schedule.arena} B, lower bound {schedule.placement.lower_bound} B",
+                "estimated instructions": str(schedule.instructions),
+            },
+        )

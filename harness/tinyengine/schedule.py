@@ -1,0 +1,129 @@
+"""Steps -> layers with one kernel each, and every buffer's place in the arena.
+
+A schedule is all that the code generator needs: which candidate computes which steps, and where its
+inputs, output and scratch lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tinyhil.harness.engine import Buffer
+from tinyhil.harness.tinyengine.kernel import Candidate
+from tinyhil.harness.tinyengine.lowering import Program, Step
+from tinyhil.harness.tinyengine.planner import Overlap, Placement, Request, plan
+
+SCRATCH_ALIGN = 8
+TENSOR_ALIGN = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """A chain of consecutive steps (indices into Program.steps) and the candidate that computes it."""
+
+    steps: tuple[int, ...]
+    candidate: Candidate
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One C function to be: `inputs` and `output` are root tensors."""
+
+    choice: Choice
+    inputs: tuple[int, ...]
+    output: int
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """Layers in order; offsets of root tensors and of each layer's scratch (-1: none), in bytes."""
+
+    program: Program
+    layers: tuple[Layer, ...]
+    tensor_offsets: dict[int, int]
+    scratch_offsets: tuple[int, ...]
+    placement: Placement
+    buffers: tuple[Buffer, ...]
+
+    @property
+    def arena(self) -> int:
+        """Bytes of the arena."""
+        return self.placement.arena
+
+    @property
+    def instructions(self) -> int:
+        """Estimated instructions of one inference."""
+        return sum(layer.choice.candidate.instructions for layer in self.layers)
+
+
+def chain_inputs(steps: Sequence[Step]) -> tuple[int, ...]:
+    """What a chain reads: the first step's inputs, then what later ones need from outside the chain."""
+    inputs = list(steps[0].inputs)
+    made = {steps[0].output}
+    for step in steps[1:]:
+        inputs += [tensor for tensor in step.inputs if tensor not in made]
+        made.add(step.output)
+    return tuple(inputs)
+
+
+def arrange(program: Program, choices: Sequence[Choice], overlap: bool = True) -> Schedule:
+    """Places everything. `overlap` False keeps outputs off their dying inputs (for ablation)."""
+    layers = []
+    for choice in choices:
+        steps = [program.steps[i] for i in choice.steps]
+        layers.append(Layer(choice, chain_inputs(steps), steps[-1].output))
+    end = max(len(layers) - 1, 0)
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for tensor in program.graph.inputs:
+        first[tensor] = last[tensor] = 0
+    for position, layer in enumerate(layers):
+        first[layer.output] = position
+        last[layer.output] = position
+        for tensor in layer.inputs:
+            last[tensor] = position
+    for tensor in program.graph.outputs:
+        root = program.root[tensor]
+        first.setdefault(root, 0)
+        last[root] = end
+    tensors = sorted(first)
+    slot = {tensor: i for i, tensor in enumerate(tensors)}
+    requests = [Request(f"t{t}", program.nbytes(t), first[t], last[t], TENSOR_ALIGN) for t in tensors]
+    overlaps = []
+    scratch: dict[int, int] = {}
+    outputs = {program.root[t] for t in program.graph.outputs}
+    for position, layer in enumerate(layers):
+        candidate = layer.choice.candidate
+        if candidate.scratch:
+            scratch[position] = len(requests)
+            requests.append(Request(f"s{position}", candidate.scratch, position, position, SCRATCH_ALIGN))
+        for tensor in dict.fromkeys(layer.inputs):
+            gaps = [g for t, g in zip(layer.inputs, candidate.gaps, strict=True) if t == tensor]
+            if last[tensor] != position or tensor in outputs or None in gaps:
+                continue
+            overlaps.append(Overlap(slot[layer.output], slot[tensor], max(g for g in gaps if g is not None)))
+    placement = plan(requests, overlaps if overlap else ())
+    offsets = {tensor: placement.offsets[slot[tensor]] for tensor in tensors}
+    inputs = set(program.graph.inputs)
+    buffers = []
+    for tensor in tensors:
+        role = "input" if tensor in inputs else "output" if tensor in outputs else "activation"
+        buffers.append(
+            Buffer(
+                f"tensor {tensor}", offsets[tensor], program.nbytes(tensor), first[tensor], last[tensor], role
+            )
+        )
+    for position, index in scratch.items():
+        r = requests[index]
+        buffers.append(
+            Buffer(f"scratch {position}", placement.offsets[index], r.size, position, position, "scratch")
+        )
+    return Schedule(
+        program,
+        tuple(layers),
+        offsets,
+        tuple(placement.offsets[scratch[p]] if p in scratch else -1 for p in range(len(layers))),
+        placement,
+        tuple(buffers),
+    )

@@ -9,9 +9,7 @@
 
 #include <string.h>
 
-#ifndef TINYHIL_BUILD_ID
-#error "TINYHIL_BUILD_ID must name this build: it ties what runs to the ELF that was meant"
-#endif
+extern const char th_build_id[]; /* names this build: ties what runs to the ELF that was meant */
 
 #ifndef TINYHIL_MAX_LAYERS
 #define TINYHIL_MAX_LAYERS 512u
@@ -96,9 +94,9 @@ static void run(uint32_t flags) {
 /* ---- answers ---- */
 
 static void send_hello(uint16_t seq) {
-    static const char id[] = TINYHIL_BUILD_ID;
+    uint32_t id_size = (uint32_t)strlen(th_build_id);
     uint32_t ports = (uint32_t)th_network.input_count + th_network.output_count;
-    wire_begin(WIRE_HELLO | WIRE_ANSWER, seq, (uint16_t)(48 + 4 * ports + sizeof id - 1));
+    wire_begin(WIRE_HELLO | WIRE_ANSWER, seq, (uint16_t)(48 + 4 * ports + id_size));
     wire_put_u32(WIRE_SCHEMA);
     wire_put_u32(hal_clock_hz());
 #ifdef __arm__
@@ -125,7 +123,7 @@ static void send_hello(uint16_t seq) {
     for (uint32_t i = 0; i < th_network.output_count; i++) {
         wire_put_u32(th_network.outputs[i].size);
     }
-    wire_put(id, sizeof id - 1);
+    wire_put(th_build_id, id_size);
     wire_end();
 }
 
@@ -300,7 +298,7 @@ static void answer(const struct wire_frame *request) {
 
 int main(void) {
     hal_init();
-    th_mailbox.build_id = TINYHIL_BUILD_ID;
+    th_mailbox.build_id = th_build_id;
     th_mailbox.layer = LAYER_UNKNOWN;
 #ifdef TINYHIL_LAYER_MARKS
     session.mark_cycles = measure_mark();

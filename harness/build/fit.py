@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from tinyhil.errors import BuildError, DoesNotFit
 from tinyhil.harness.boards import Board, all_boards
-from tinyhil.harness.build.project import STACK, Program
+from tinyhil.harness.build.project import GUARDS, STACK, Program
 from tinyhil.harness.engine import Buffer, Sources
 
 _OVERFLOW = re.compile(r"region `(\w+)' overflowed by (\d+) bytes")
@@ -42,8 +42,8 @@ def check_fit(sources: Sources, board: Board, stack: int = STACK) -> None:
 def arena_room(board: Board, stack: int = STACK) -> int:
     """Bytes that an arena may have on `board` at the very most."""
     if not board.fast:
-        return board.ram.size - stack
-    return max(board.ram.size, board.memory_map(False).region(board.fast).size - stack - 32)
+        return board.ram.size - stack - GUARDS
+    return max(board.ram.size - GUARDS, board.memory_map(False).region(board.fast).size - stack - GUARDS)
 
 
 def _peak(sources: Sources) -> str:

@@ -28,6 +28,7 @@ from tinyhil.harness.engine import Sources
 
 PROJECT = "@PROJECT@"  # stands for the project folder's absolute path; it must not get into the ELF
 STACK = 8 * 1024  # bytes, unless a program says otherwise
+GUARDS = 96  # bytes: canaries around the arena, and its alignment
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 _C, _CXX, _ASM = (".c",), (".cc", ".cpp"), (".s", ".S")
 
@@ -163,8 +164,8 @@ def linker_script(program: Program) -> str:
 
 
 def arena_is_fast(fast: Memory, stack: int, arena: int | None) -> bool:
-    """Whether an arena of known size fits into the fast memory beside the stack (both 16-byte aligned)."""
-    return arena is not None and arena + stack + 32 <= fast.size
+    """Whether an arena of known size fits into the fast memory beside the stack."""
+    return arena is not None and arena + stack + GUARDS <= fast.size
 
 
 def templates_folder() -> Path:

@@ -1,0 +1,200 @@
+"""From accumulator to int8: the cheapest instruction sequence that is proven equal to TFLM's arithmetic.
+
+TFLM's output is a non-decreasing function of the accumulator x, so it is described fully by its
+thresholds: T[n] = the least x whose output is n or more. A cheaper non-decreasing formula is equal for
+*every* reachable x if it agrees at each T[n] and T[n] - 1. Two recipes use this:
+
+* `Proved`, two instructions on 256*x + offset:
+      y = ((256*x + offset) * multiplier >> 32) + addend       SMMLA
+      out = saturate8(y >> shift)                              SSAT ..., ASR #shift
+  The free constants are not searched for: each threshold bounds offset * multiplier + addend * 2^32
+  from one side, and any value in the intersection of all these intervals is a proof. The intersection
+  is rarely empty where outputs lie on one side of the zero point (every layer with ReLU), and mostly
+  empty where TFLM's halves round away from zero on both sides. `shift` is the same for all channels.
+* `Rounded`, five instructions on x, equal to TFLM by construction:
+      v = (x * 2^32 + x * (2*m - 2^32) + 2^31) >> 32           SMMLAR: the rounding doubling high multiply
+      out = saturate8((v + (v >> 31) + addend) >> shift)       ADD ASR #31, ADD, ASR, SSAT
+
+Accumulators carry a factor of 256 through 32-bit registers, so |256*x| must stay under 2^31: `choose`
+checks it on the real weights and answers None where no recipe applies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyhil.harness.model.fixed_point import multiply_by_quantized_multiplier
+from tinyhil.harness.tinyengine.work import Requant
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+
+_MAX_SHIFT = 22  # thresholds stay inside int64 up to here
+_ADDENDS = 64  # how many addends are tried until an offset falls into the proven interval
+_CONSTANT_SHIFT = 23
+
+
+@dataclass(frozen=True, eq=False)
+class Reach:
+    """Least and greatest accumulator that int8 inputs can make, int64 [channels]."""
+
+    low: Ints
+    high: Ints
+
+
+@dataclass(frozen=True, eq=False)
+class Proved:
+    """Two instructions; arrays int64 [channels], `low` and `high` the activation's clamp."""
+
+    multiplier: Ints
+    offset: Ints
+    addend: Ints
+    shift: int
+    low: int
+    high: int
+
+    def apply(self, x: Ints) -> Ints:
+        """What the instructions compute; x is [..., channels]."""
+        y = ((256 * x + self.offset) * self.multiplier >> 32) + self.addend
+        saturated = np.clip(y >> self.shift, -128, 127)
+        result: Ints = np.clip(saturated, self.low, self.high)
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class Rounded:
+    """Five instructions; `multiplier` is 2*m - 2^32; arrays int64 [channels]."""
+
+    multiplier: Ints
+    addend: Ints
+    shift: Ints
+    low: int
+    high: int
+
+    def apply(self, x: Ints) -> Ints:
+        """What the instructions compute; x is [..., channels]."""
+        v = ((x << 32) + x * self.multiplier + (1 << 31)) >> 32
+        saturated = np.clip((v + (v >> 31) + self.addend) >> self.shift, -128, 127)
+        result: Ints = np.clip(saturated, self.low, self.high)
+        return result
+
+
+Recipe: TypeAlias = Proved | Rounded
+
+
+def reach_of(weights: npt.NDArray[np.int8], folded_bias: Ints) -> Reach:
+    """Bounds of folded_bias + sum(w * x) over all int8 x; weights are [channels, taps]."""
+    w = weights.astype(np.int64)
+    ends = np.stack([w * 127, w * -128])
+    return Reach(folded_bias + ends.min(axis=0).sum(axis=1), folded_bias + ends.max(axis=0).sum(axis=1))
+
+
+def choose(requant: Requant, reach: Reach) -> Recipe | None:
+    """The cheapest proven recipe for all channels of a layer, or None."""
+    if max(abs(int(reach.low.min())), abs(int(reach.high.max()))) >= (1 << 23) - 4096:
+        return None
+    return _prove(requant, reach) or _round(requant, reach)
+
+
+def expected(requant: Requant, x: Ints) -> Ints:
+    """TFLM's own output for accumulators [..., channels]."""
+    scaled = multiply_by_quantized_multiplier(x, requant.multiplier, requant.shift)
+    result: Ints = np.clip(scaled + requant.zero_point, requant.low, requant.high)
+    return result
+
+
+def thresholds(multiplier: int, shift: int, zero_point: int, low: int, high: int) -> tuple[Ints, Ints]:
+    """Outputs n = low+1 .. high and, for each, the least int32 x with output >= n; multiplier > 0."""
+    n = np.arange(low + 1, high + 1, dtype=np.int64)
+    wanted, right = n - zero_point, max(-shift, 0)
+    if right:  # halves round away from zero: upwards above zero, downwards below
+        least = (wanted << right) - (1 << (right - 1)) + (wanted <= 0)
+    else:
+        least = wanted
+    factor = multiplier << max(shift, 0)
+    return n, -((-((least << 31) - (1 << 30))) // factor)
+
+
+def _constants(requant: Requant, reach: Reach) -> tuple[npt.NDArray[np.bool_], Ints]:
+    """Which channels give the same output for every reachable x, and that output."""
+    lowest, highest = expected(requant, reach.low), expected(requant, reach.high)
+    return lowest == highest, lowest
+
+
+def _prove(requant: Requant, reach: Reach) -> Proved | None:
+    constant, value = _constants(requant, reach)
+    varying = np.flatnonzero(~constant)
+    shifts = requant.shift.astype(np.int64)
+    shift = int((7 - shifts[varying]).min()) if varying.size else 8
+    if not 1 <= shift <= _MAX_SHIFT or (varying.size and int(shifts[varying].min()) < -_MAX_SHIFT):
+        return None
+    if varying.size and not _fits_int32(reach, np.maximum(shifts, 0), varying):
+        return None
+    multiplier, offset = np.zeros_like(shifts), np.zeros_like(shifts)
+    addend = (value << shift) + (1 << (shift - 1))
+    for c in varying.tolist():
+        found = _interval_member(requant, reach, c, shift)
+        if found is None:
+            return None
+        multiplier[c], offset[c], addend[c] = found
+    return Proved(multiplier, offset, addend, shift, requant.low, requant.high)
+
+
+def _fits_int32(reach: Reach, left: Ints, channels: npt.NDArray[np.int64]) -> bool:
+    low, high = reach.low[channels] << left[channels], reach.high[channels] << left[channels]
+    return bool((low >= -(1 << 31)).all() and (high < 1 << 31).all())
+
+
+def _interval_member(requant: Requant, reach: Reach, c: int, shift: int) -> tuple[int, int, int] | None:
+    """(multiplier, offset, addend) of channel c that meet every threshold."""
+    m, e = int(requant.multiplier[c]), int(requant.shift[c])
+    n, t = thresholds(m, e, requant.zero_point, requant.low, requant.high)
+    low, high = int(reach.low[c]), int(reach.high[c])
+    down = 7 - e - shift  # the common shift is smaller than this channel's own: drop low bits of m
+    scaled = (m + (1 << down >> 1)) >> down
+    reached, missed = t <= high, t > low
+    for multiplier in (scaled, scaled + 1, scaled - 1):
+        if not 0 < multiplier < 1 << 31:
+            continue
+        goal = n << (shift + 32)
+        least = goal - 256 * multiplier * np.maximum(t, low)
+        most = goal - 256 * multiplier * np.minimum(t - 1, high) - 1
+        bottom = int(least[reached].max()) if reached.any() else int(most[missed].min())
+        top = int(most[missed].min()) if missed.any() else bottom
+        member = _representable(bottom, top, multiplier)
+        if member is not None and _sums_fit(multiplier, *member, low, high):
+            return multiplier, *member
+    return None
+
+
+def _representable(bottom: int, top: int, multiplier: int) -> tuple[int, int] | None:
+    """(offset, addend) with bottom <= offset * multiplier + addend * 2^32 <= top and a small offset."""
+    for addend in range(bottom >> 32, (bottom >> 32) - _ADDENDS, -1):
+        offset = -((-(bottom - (addend << 32))) // multiplier)
+        if offset * multiplier + (addend << 32) <= top and offset < 4096:
+            return offset, addend
+    return None
+
+
+def _sums_fit(multiplier: int, offset: int, addend: int, low: int, high: int) -> bool:
+    """SMMLA adds the addend modulo 2^32: the sum must not wrap at either end of the reach."""
+    ends = [(((256 * x + offset) * multiplier) >> 32) + addend for x in (low, high)]
+    return -(1 << 31) <= min(ends) and max(ends) < 1 << 31 and abs(addend) < 1 << 31
+
+
+def _round(requant: Requant, reach: Reach) -> Rounded | None:
+    constant, value = _constants(requant, reach)
+    right = -requant.shift.astype(np.int64)
+    if (~constant & ((right < 1) | (right > _MAX_SHIFT))).any():
+        return None
+    # A channel that never changes its output: x / 2 stays under half a step of 2^23.
+    shift = np.where(constant, _CONSTANT_SHIFT, right)
+    multiplier = np.where(constant, -(1 << 31), 2 * requant.multiplier.astype(np.int64) - (1 << 32))
+    target = np.where(constant, value, requant.zero_point)
+    addend = (target << shift) + (np.int64(1) << (shift - 1))
+    if np.abs(addend).max() + np.abs(np.stack([reach.low, reach.high])).max() >= (1 << 31) - 1:
+        return None
+    return Rounded(multiplier, addend, shift, requant.low, requant.high)

@@ -21,7 +21,7 @@ from tinyhil.nas.quantize import calibrate, quantize, quantize_images
 from tinyhil.nas.torchnet import to_float
 from tinyhil.nas.train import Recipe, accuracy, train
 
-RECIPE = Recipe(epochs=25, batch=64, rate=0.1, decay=1e-3, shift=1, seed=0)
+RECIPE = Recipe(epochs=40, batch=64, rate=0.1, decay=1e-3, shift=1, seed=0)
 CALIBRATION_IMAGES = 200
 
 

@@ -30,14 +30,14 @@ def make_measurement(
     engine: str = "tinyengine",
     board: str = "stm32f746",
     *,
-    layers: int = 9,
+    depth: int = 9,
     seed: int = 0,
     mode: str = "qemu",
     **changes: Any,
 ) -> Measurement:
     """One record with layers and a memory plan; `changes` replaces fields, `seed` varies the network."""
     rng = random.Random(f"{model}-{seed}")
-    macs = [rng.randrange(40_000, 700_000) for _ in range(layers)]
+    macs = [rng.randrange(40_000, 700_000) for _ in range(depth)]
     ops = ["CONV_2D", "DEPTHWISE_CONV_2D", "ADD"]
     factor = SPEED.get(engine, 4.0)
     steps = []
@@ -59,10 +59,10 @@ def make_measurement(
         )
     total = sum(step.instructions or step.cycles or 0 for step in steps)
     buffers, offset = [], 0
-    for index in range(layers + 1):
+    for index in range(depth + 1):
         size = rng.randrange(2_000, 24_000)
-        first, last = max(index - 1, 0), min(index, layers - 1)
-        role = "input" if index == 0 else "output" if index == layers else "activation"
+        first, last = max(index - 1, 0), min(index, depth - 1)
+        role = "input" if index == 0 else "output" if index == depth else "activation"
         buffers.append(PlannedBuffer(f"tensor_{index}", offset, size, first, last, role))
         offset = 0 if offset else size
     arena = max(buffer.offset + buffer.size for buffer in buffers)

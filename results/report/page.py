@@ -1,0 +1,109 @@
+"""Joins view, template, style and script into one HTML page that needs nothing from outside."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cache
+from importlib import resources
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from tinyhil.results.record import Measurement
+from tinyhil.results.reference.loader import Reference, references_for
+from tinyhil.results.report.svg import clean
+from tinyhil.results.report.view import (
+    BoardLimits,
+    Network,
+    engine_colours,
+    network_view,
+    ordered,
+    overview_figures,
+    results_table,
+    tiles,
+)
+
+LARGEST = 2_000_000
+"""Bytes of the whole page. What would not fit is left out, and the page says so."""
+
+
+def render_report(
+    measurements: Iterable[Measurement],
+    *,
+    references: Sequence[Reference] = (),
+    history: Sequence[Measurement] = (),
+    limits: Mapping[str, BoardLimits] | None = None,
+    baseline: str = "tinyengine",
+    title: str = "Measurements",
+    generated: str = "",
+) -> str:
+    """The report as HTML text (UTF-8, at most 2 MB).
+
+    `measurements`: one record per network × engine × board × mode (`Store.latest`). `references`:
+    `load_references()`. `history`: older and newer records of the same subjects (`Store.query`);
+    steps in them are marked. `limits`: each board's RAM, flash and ceiling. `baseline`: the engine
+    whose ratio is 1. `generated`: UTC time in the header, now if empty.
+    """
+    records = ordered(list(measurements), baseline)
+    colours = engine_colours([*records, *history], baseline)
+    limits = limits or {}
+    networks, room = [], LARGEST - 200_000
+    for name in dict.fromkeys(r.model.name for r in records):
+        network = network_view(
+            [r for r in records if r.model.name == name],
+            references_for(name, references),
+            [r for r in history if r.model.name == name],
+            colours,
+            limits,
+            baseline,
+        )
+        room -= (cost := _size(network))
+        if room < 0:
+            room, network = room + cost, replace(network, figures=(), trimmed=True)
+        networks.append(network)
+    return (
+        _environment()
+        .from_string(_file("page.html.j2"))
+        .render(
+            title=title,
+            generated=generated or datetime.now(UTC).isoformat(timespec="minutes"),
+            tiles=tiles(records, baseline),
+            summary=results_table(records, "All results", baseline, network=True) if records else None,
+            overview=overview_figures(records, colours, limits),
+            networks=networks,
+            baseline=baseline,
+            style=Markup(_file("style.css")),
+            figure_style=Markup(_file("figures.css")),
+            script=Markup(_file("page.js")),
+            policy=_policy(),
+        )
+    )
+
+
+def _size(network: Network) -> int:
+    """About how many bytes the figures of a network take, with their tables."""
+    return sum(len(f.svg) + sum(40 + 30 * len(row) for row in f.rows) for f in network.figures)
+
+
+def _policy() -> str:
+    """Content security policy: only this page's own script and styles, nothing from outside."""
+    digest = base64.b64encode(hashlib.sha256(_file("page.js").encode()).digest()).decode()
+    return f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:"
+
+
+@cache
+def _file(name: str) -> str:
+    return (resources.files(__package__) / name).read_text("utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["clean"] = lambda value: clean(str(value))
+    return environment

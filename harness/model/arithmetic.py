@@ -277,10 +277,10 @@ def logistic_params(graph: Graph, op: Op) -> TableParams:
     x = graph.tensors[op.inputs[0]]
     integer_bits = 4
     real = x.scale * (1 << (31 - integer_bits))
-    if real >= 1 << 30:
-        raise MalformedModel(f"the scale {x.scale:.3g} of {x.name} is too large for a sigmoid.")
-    multiplier, shift = quantize_multiplier(real)
-    radius = floor(((1 << integer_bits) - 1) * (1 << (31 - integer_bits)) / 2.0**shift)
+    multiplier, shift, radius = 0, 0, 0  # one step of a scale over 8 saturates
+    if real < 1 << 30:
+        multiplier, shift = quantize_multiplier(real)
+        radius = floor(((1 << integer_bits) - 1) * (1 << (31 - integer_bits)) / 2.0**shift)
     centred = as_ints(range(QMIN, QMAX + 1)) - x.zero_point
     inside = np.abs(centred) < radius
     scaled = multiply_by_quantized_multiplier(np.where(inside, centred, 0), multiplier, shift)

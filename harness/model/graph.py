@@ -255,7 +255,7 @@ OpSpec: TypeAlias = (
 @dataclass(frozen=True)
 class Op:
     """One operator: what it computes (`spec`) and on which tensors (indices into Graph.tensors;
-    -1 for an absent optional input)."""
+    -1 for an absent optional input, such as a bias)."""
 
     spec: OpSpec
     inputs: tuple[int, ...]

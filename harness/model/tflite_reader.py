@@ -20,13 +20,27 @@ import numpy.typing as npt
 import tflite
 
 from tinyhil.errors import MalformedModel, ModelError, UnsupportedOperator
-from tinyhil.harness.model.graph import DType, Graph, Op, Quantization, Tensor
+from tinyhil.harness.model.arithmetic import op_params
+from tinyhil.harness.model.graph import (
+    AveragePool2D,
+    Conv2D,
+    DepthwiseConv2D,
+    DType,
+    Graph,
+    MaxPool2D,
+    Op,
+    Quantization,
+    Tensor,
+)  # fmt: skip
 from tinyhil.harness.model.tflite_ops import Context, check_op, parse_spec
 
 MAX_COUNT = 20_000  # tensors or operators; the largest published networks have a few thousand
 MAX_RANK = 6
-MAX_ACTIVATION = 32 << 20  # bytes of one tensor: far beyond any microcontroller, still harmless here
-MAX_FILE = 256 << 20
+# Far beyond any microcontroller, and still harmless to this machine:
+MAX_TENSOR = 8 << 20  # bytes of one activation, also of one padded image
+MAX_ACTIVATIONS = 256 << 20  # bytes of all activations together
+MAX_FILE = 64 << 20
+MAX_WORK = 10**10  # multiply-accumulates, or comparisons of pools
 
 _DTYPES = {
     tflite.TensorType.INT4: DType.INT4, tflite.TensorType.INT8: DType.INT8,
@@ -127,7 +141,7 @@ class _Reader:
             {i for op in ops for i in (*op.inputs, *op.outputs) if i >= 0} | set(inputs) | set(outputs)
         )
         new = {old: n for n, old in enumerate(used)} | {-1: -1}
-        return Graph(
+        graph = Graph(
             name=self.name,
             tensors=tuple(self.tensor(i) for i in used),
             ops=tuple(
@@ -139,6 +153,8 @@ class _Reader:
             inputs=tuple(new[i] for i in inputs),
             outputs=tuple(new[i] for i in outputs),
         )
+        _check_cost(graph)
+        return graph
 
     # -- operators
 
@@ -168,7 +184,7 @@ class _Reader:
         except ModelError as error:
             raise type(error)(f"{where}: {error}") from None
         self.known.add(out)
-        return Op(spec, tuple(inputs[:used]), (out,))
+        return Op(spec, tuple([*inputs, -1][:used]), (out,))
 
     def _kind(self, raw: Any) -> str:
         index = raw.OpcodeIndex()
@@ -208,11 +224,17 @@ class _Reader:
         shape = tuple(int(n) for n in _vector(raw.ShapeAsNumpy()))
         if min(shape, default=1) < 1:
             raise MalformedModel(f"shape {list(shape)} has an empty or negative dimension.")
-        if prod(shape) * dtype.numpy.itemsize > MAX_ACTIVATION:
-            raise MalformedModel(f"shape {list(shape)} needs more than {MAX_ACTIVATION >> 20} MiB.")
+        if prod(shape) * dtype.numpy.itemsize > MAX_FILE:
+            raise MalformedModel(f"shape {list(shape)} needs more than {MAX_FILE >> 20} MiB.")
         quant = self._read_quant(raw.Quantization(), shape, dtype)
         tensor = Tensor(_text(raw.Name()), shape, dtype, quant)
-        return replace(tensor, data=self._read_data(raw.Buffer(), tensor))
+        data = self._read_data(raw.Buffer(), tensor)
+        if data is None and tensor.nbytes > MAX_TENSOR:
+            raise UnsupportedOperator(
+                f"an activation of {tensor.nbytes:,} bytes; the limit is {MAX_TENSOR:,}, "
+                "more than any microcontroller has."
+            )
+        return replace(tensor, data=data)
 
     def _read_quant(self, raw: Any, shape: tuple[int, ...], dtype: DType) -> Quantization | None:
         if raw is None or raw.ScaleLength() == 0:
@@ -289,6 +311,29 @@ class _Reader:
 
     def _label(self, index: int) -> str:
         return f"tensor {index} ({_text(self.subgraph.Tensors(index).Name())})"
+
+
+def _check_cost(graph: Graph) -> None:
+    """Refuses what nobody could run, and integer constants beyond 32 bits."""
+    if sum(t.nbytes for t in graph.tensors if t.data is None) > MAX_ACTIVATIONS:
+        raise UnsupportedOperator(f"all activations together have more than {MAX_ACTIVATIONS:,} bytes.")
+    work = 0
+    for number, op in enumerate(graph.ops):
+        x, out = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
+        where = f"operator {number} ({op.kind}), which writes {out.name}"
+        work += graph.macs(op)
+        if isinstance(op.spec, AveragePool2D | MaxPool2D):
+            work += out.elements * prod(op.spec.kernel)
+        if isinstance(op.spec, Conv2D | DepthwiseConv2D | AveragePool2D | MaxPool2D):
+            top, bottom, left, right = op.spec.pads
+            if (x.shape[1] + top + bottom) * (x.shape[2] + left + right) * x.shape[3] > MAX_TENSOR:
+                raise UnsupportedOperator(f"{where}: its padded input has more than {MAX_TENSOR:,} elements.")
+        try:
+            op_params(graph, op)
+        except ModelError as error:
+            raise type(error)(f"{where}: {error}") from None
+    if work > MAX_WORK:
+        raise UnsupportedOperator(f"{work:,} operations in one inference; the limit is {MAX_WORK:,}.")
 
 
 def unpack_int4(octets: npt.NDArray[np.uint8], elements: int) -> npt.NDArray[np.int8]:

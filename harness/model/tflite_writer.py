@@ -166,7 +166,9 @@ class _Lowering:
             case _:
                 pass
         self._bias_scale(spec, inputs)
-        self.ops.append(_FileOp(code, version, table, inputs + extra, list(op.outputs), options))
+        # TFLM crashes on a bias that is listed as absent; not listing it means the same.
+        listed = [i for i in inputs if i >= 0] + extra
+        self.ops.append(_FileOp(code, version, table, listed, list(op.outputs), options))
 
     def _padding(self, op: Op) -> tuple[int, int]:
         """The operator's first input, padded by a PAD where needed, and its padding as TFLite's number."""

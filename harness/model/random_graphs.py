@@ -1,0 +1,327 @@
+"""Small random int8 networks, the same for the same seed: food for tests that compare engines.
+
+Shapes are odd on purpose, scales such that outputs use their range and sometimes saturate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyhil.harness.model.builder import Builder, per_tensor
+from tinyhil.harness.model.graph import (
+    Activation,
+    Add,
+    AveragePool2D,
+    Concatenation,
+    Conv2D,
+    DepthwiseConv2D,
+    Dequantize,
+    DType,
+    FullyConnected,
+    Graph,
+    Logistic,
+    MaxPool2D,
+    Mean,
+    Mul,
+    Pad,
+    Pads,
+    Quantization,
+    Quantize,
+    Relu,
+    Reshape,
+    ResizeNearestNeighbor,
+    Softmax,
+    StridedSlice,
+    Transpose,
+)  # fmt: skip
+from tinyhil.harness.model.shapes import same_pads
+
+Random: TypeAlias = np.random.Generator
+Step: TypeAlias = Callable[[Builder, Random, int], int]
+
+
+def random_layer(kind: str, seed: int) -> Graph:
+    """A network of one operator, `kind` being one of LAYERS."""
+    random = np.random.default_rng([seed, *kind.encode()])
+    b = Builder()
+    x = _image(b, random)
+    return b.graph(f"{kind.lower()}_{seed}", [LAYERS[kind](b, random, x)])
+
+
+def random_network(seed: int, layers: int = 6) -> Graph:
+    """A network of `layers` random operators and mostly a classifier behind them; some have float32
+    inputs and outputs."""
+    random = np.random.default_rng(seed)
+    b = Builder()
+    float_io = random.random() < 0.2
+    if float_io:
+        x = b.op(Quantize(), [b.input(_shape(random), dtype=DType.FLOAT32)], _quant(random))
+    else:
+        x = _image(b, random)
+    for _ in range(layers):
+        x = LAYERS[_pick(random, _CHAIN)](b, random, x)
+    if random.random() < 0.7:
+        x = _mean(b, random, x) if random.random() < 0.5 else x
+        x = _fully_connected(b, random, x)
+        x = _softmax(b, random, x)
+    if float_io:
+        x = b.op(Dequantize(), [x], None, dtype=DType.FLOAT32)
+    return b.graph(f"network_{seed}", [x])
+
+
+def random_inputs(graph: Graph, seed: int = 0) -> list[npt.NDArray[Any]]:
+    """One input of each kind and shape that the network takes; int8 over the full range."""
+    random = np.random.default_rng(seed)
+    arrays: list[npt.NDArray[Any]] = []
+    for i in graph.inputs:
+        t = graph.tensors[i]
+        if t.dtype is DType.FLOAT32:
+            arrays.append(random.normal(0.0, 2.0, t.shape).astype(np.float32))
+        else:
+            arrays.append(random.integers(-128, 128, t.shape).astype(np.int8))
+    return arrays
+
+
+# -- dice
+
+
+def _pick(random: Random, choices: Any) -> Any:
+    return choices[int(random.integers(len(choices)))]
+
+
+def _shape(random: Random) -> tuple[int, ...]:
+    h, w, c = random.integers(1, 13), random.integers(1, 13), random.integers(1, 20)
+    return 1, int(h), int(w), int(c)
+
+
+def _quant(random: Random) -> Quantization:
+    zero_point = _pick(random, (-128, -1, 0, 3, 127, int(random.integers(-128, 128))))
+    return per_tensor(float(2 ** random.uniform(-8, 0)), zero_point)
+
+
+def _image(b: Builder, random: Random) -> int:
+    quant = _quant(random)
+    return b.input(_shape(random), quant.scale[0], quant.zero_point[0])
+
+
+def _activation(random: Random) -> Activation:
+    return cast(Activation, _pick(random, (Activation.NONE, *Activation)))
+
+
+def _scale(b: Builder, x: int) -> float:
+    return b.tensors[x].scale
+
+
+def _output(random: Random, spread: float) -> Quantization:
+    """A quantisation that fits values of standard deviation `spread`, within a factor of four."""
+    return per_tensor(spread / 50 * float(2 ** random.uniform(-2, 2)), int(random.integers(-128, 128)))
+
+
+def _weights(b: Builder, random: Random, x: int, shape: tuple[int, ...], channel_axis: int,
+             taps: int) -> tuple[list[int], Quantization]:  # fmt: skip
+    """Weights and mostly a bias for input x; also an output quantisation that suits them."""
+    channels = shape[channel_axis]
+    per_channel = random.random() < 0.7
+    scales = 2 ** random.uniform(-9, -5, channels if per_channel else 1)
+    quant = Quantization(
+        tuple(float(np.float32(s)) for s in scales),
+        (0,) * len(scales),
+        channel_axis if len(scales) > 1 else 0,
+    )
+    values = random.integers(-127, 128, shape).astype(np.int8)
+    inputs = [x, b.constant(values, quant)]
+    deviation = 73.0 * 73.0 * taps**0.5
+    if random.random() < 0.85:
+        bias = (random.normal(0.0, deviation, channels)).astype(np.int32)
+        scale = tuple(_scale(b, x) * s for s in quant.scale)
+        inputs.append(b.constant(bias, Quantization(scale, (0,) * len(scale))))
+    else:
+        inputs.append(-1)
+    return inputs, _output(random, deviation * _scale(b, x) * float(np.median(quant.scale)))
+
+
+def _pads(b: Builder, random: Random, x: int, kernel: tuple[int, int], strides: tuple[int, int],
+          dilations: tuple[int, int] = (1, 1)) -> Pads:  # fmt: skip
+    """No padding where the window fits, otherwise (and half the time) SAME."""
+    _, h, w, _ = b.tensors[x].shape
+    fits = all((k - 1) * d < n for n, k, d in zip((h, w), kernel, dilations, strict=True))
+    if fits and random.random() < 0.5:
+        return 0, 0, 0, 0
+    return same_pads((h, w), kernel, strides, dilations)
+
+
+def _window(random: Random, largest: int = 5) -> tuple[tuple[int, int], tuple[int, int]]:
+    kernel = _pick(random, ((1, 1), (3, 3), tuple(int(n) for n in random.integers(1, largest + 1, 2))))
+    strides = _pick(random, ((1, 1), (2, 2), tuple(int(n) for n in random.integers(1, 4, 2))))
+    return kernel, strides
+
+
+def _dilations(random: Random, strides: tuple[int, int]) -> tuple[int, int]:
+    return _pick(random, ((1, 1), (1, 1), (2, 2), (1, 3))) if strides == (1, 1) else (1, 1)
+
+
+# -- operators; each takes an int8 tensor and gives an int8 tensor
+
+
+def _conv(b: Builder, random: Random, x: int) -> int:
+    kernel, strides = _window(random)
+    dilations = _dilations(random, strides)
+    ci, co = b.tensors[x].shape[3], int(random.integers(1, 20))
+    inputs, quant = _weights(b, random, x, (co, *kernel, ci), 0, prod(kernel) * ci)
+    pads = _pads(b, random, x, kernel, strides, dilations)
+    return b.op(Conv2D(strides, dilations, pads, _activation(random)), inputs, quant)
+
+
+def _depthwise(b: Builder, random: Random, x: int) -> int:
+    kernel, strides = _window(random, 7)
+    dilations = _dilations(random, strides)
+    multiplier = _pick(random, (1, 1, 1, 2, 3, 8)) if b.tensors[x].shape[3] < 10 else 1
+    shape = (1, *kernel, b.tensors[x].shape[3] * multiplier)
+    inputs, quant = _weights(b, random, x, shape, 3, prod(kernel))
+    pads = _pads(b, random, x, kernel, strides, dilations)
+    return b.op(DepthwiseConv2D(multiplier, strides, dilations, pads, _activation(random)), inputs, quant)
+
+
+def _fully_connected(b: Builder, random: Random, x: int) -> int:
+    shape = b.tensors[x].shape
+    k = prod(shape) if random.random() < 0.7 or len(shape) < 2 else shape[-1]
+    m = int(random.integers(1, 20))
+    inputs, quant = _weights(b, random, x, (m, k), 0, k)
+    return b.op(FullyConnected(_activation(random)), inputs, quant)
+
+
+def _other(b: Builder, random: Random, x: int) -> int:
+    """A second operand for x: x itself, a constant of the same shape, or one that is broadcast."""
+    shape = b.tensors[x].shape
+    choice = random.random()
+    if choice < 0.3:
+        return x
+    if choice > 0.6:
+        shape = (1,) * (len(shape) - 1) + shape[-1:]
+    return b.constant(random.integers(-128, 128, shape).astype(np.int8), _quant(random))
+
+
+def _add(b: Builder, random: Random, x: int) -> int:
+    inputs = [x, _other(b, random, x)]
+    if random.random() < 0.5:
+        inputs.reverse()
+    spread = 73 * sum(_scale(b, i) for i in inputs)
+    return b.op(Add(_activation(random)), inputs, _output(random, spread))
+
+
+def _mul(b: Builder, random: Random, x: int) -> int:
+    inputs = [x, _other(b, random, x)]
+    spread = 73 * 73 * _scale(b, inputs[0]) * _scale(b, inputs[1])
+    return b.op(Mul(_activation(random)), inputs, _output(random, spread))
+
+
+def _pool(cls: type[AveragePool2D] | type[MaxPool2D]) -> Step:
+    def step(b: Builder, random: Random, x: int) -> int:
+        kernel, strides = _window(random)
+        if random.random() < 0.2:
+            kernel = b.tensors[x].shape[1], b.tensors[x].shape[2]
+        pads = _pads(b, random, x, kernel, strides)
+        return b.op(cls(kernel, strides, pads, _activation(random)), [x], b.tensors[x].quant)
+
+    return step
+
+
+def _mean(b: Builder, random: Random, x: int) -> int:
+    axes = _pick(random, ((1, 2), (1, 2), (1,), (2,), (3,))) if len(b.tensors[x].shape) == 4 else (1,)
+    return b.op(Mean(axes, bool(random.integers(2))), [x], _output(random, 40 * _scale(b, x)))
+
+
+def _pad(b: Builder, random: Random, x: int) -> int:
+    h, w, c = (tuple(int(n) for n in random.integers(0, 3, 2)) for _ in range(3))
+    channels = c if random.random() < 0.2 else (0, 0)
+    value = int(random.integers(-128, 128)) if random.random() < 0.2 else None
+    return b.op(Pad(((0, 0), h, w, channels), value), [x], b.tensors[x].quant)  # type: ignore[arg-type]
+
+
+def _reshape(b: Builder, random: Random, x: int) -> int:
+    _, h, w, c = b.tensors[x].shape
+    shape = _pick(random, ((1, w, h, c), (1, h * w, 1, c), (1, 1, c, h * w)))
+    return b.op(Reshape(), [x], b.tensors[x].quant, shape)
+
+
+def _softmax(b: Builder, random: Random, x: int) -> int:
+    return b.op(Softmax(float(_pick(random, (1.0, 1.0, 0.5)))), [x], per_tensor(1 / 256, -128))
+
+
+def _logistic(b: Builder, random: Random, x: int) -> int:
+    return b.op(Logistic(), [x], per_tensor(1 / 256, -128))
+
+
+def _relu(b: Builder, random: Random, x: int) -> int:
+    if random.random() < 0.5:
+        return b.op(Relu(Activation.RELU6), [x], b.tensors[x].quant)
+    return b.op(Relu(Activation.RELU), [x], _output(random, 50 * _scale(b, x)))
+
+
+def _concatenation(b: Builder, random: Random, x: int) -> int:
+    tensor = b.tensors[x]
+    axis = _pick(random, (1, 2, 3, 3))
+    shape = (*tensor.shape[:axis], int(random.integers(1, 5)), *tensor.shape[axis + 1 :])
+    other = b.constant(random.integers(-128, 128, shape).astype(np.int8), tensor.quant)
+    inputs = _pick(random, ([x, other], [other, x], [x, x], [x, other, x]))
+    return b.op(Concatenation(axis), inputs, tensor.quant)
+
+
+def _resize(b: Builder, random: Random, x: int) -> int:
+    _, h, w, c = b.tensors[x].shape
+    rows, columns = _pick(random, ((2 * h, 2 * w), tuple(int(n) for n in random.integers(1, 20, 2))))
+    corners, centers = _pick(random, ((False, False), (True, False), (False, True)))
+    spec = ResizeNearestNeighbor(corners, centers)
+    return b.op(spec, [x], b.tensors[x].quant, (1, rows, columns, c))
+
+
+def _transpose(b: Builder, random: Random, x: int) -> int:
+    perm = (0, *(int(i) for i in 1 + random.permutation(3)))
+    return b.op(Transpose(perm), [x], b.tensors[x].quant)
+
+
+def _strided_slice(b: Builder, random: Random, x: int) -> int:
+    begin, end, strides = [0], [1], [1]
+    for n in b.tensors[x].shape[1:]:
+        first, last = sorted(int(i) for i in random.integers(0, n, 2))
+        step = int(random.integers(1, 4))
+        backward = random.random() < 0.2
+        begin.append(last if backward else first)
+        end.append(first - 1 if backward else last + 1)
+        strides.append(-step if backward else step)
+    return b.op(StridedSlice(tuple(begin), tuple(end), tuple(strides)), [x], b.tensors[x].quant)
+
+
+def _quantize(b: Builder, random: Random, x: int) -> int:
+    return b.op(Quantize(), [x], _output(random, 73 * _scale(b, x)))
+
+
+LAYERS: dict[str, Step] = {
+    "Conv2D": _conv,
+    "DepthwiseConv2D": _depthwise,
+    "FullyConnected": _fully_connected,
+    "Add": _add,
+    "Mul": _mul,
+    "AveragePool2D": _pool(AveragePool2D),
+    "MaxPool2D": _pool(MaxPool2D),
+    "Mean": _mean,
+    "Pad": _pad,
+    "Reshape": _reshape,
+    "Softmax": _softmax,
+    "Logistic": _logistic,
+    "Relu": _relu,
+    "Concatenation": _concatenation,
+    "ResizeNearestNeighbor": _resize,
+    "Transpose": _transpose,
+    "StridedSlice": _strided_slice,
+    "Quantize": _quantize,
+}
+
+# The operators that keep four dimensions; convolutions come more often.
+_CHAIN = [k for k in LAYERS if k not in ("FullyConnected", "Mean", "Softmax")]
+_CHAIN += ["Conv2D", "DepthwiseConv2D"] * 3

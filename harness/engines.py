@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, cast
+from typing import Any, TypeAlias
 
 from tinyhil.errors import UsageError
 from tinyhil.harness.engine import Engine
 
-# name -> "module:factory"; a factory takes the user's [engines.NAME] table
-BUILT_IN = {
-    "tinyengine": "tinyhil.harness.tinyengine:create",
-    "reference": "tinyhil.harness.peers.reference:create",
-}
+# Takes the user's [engines.NAME] table.
+Factory: TypeAlias = Callable[[Mapping[str, Any]], Engine]
+
+
+def _tinyengine(_: Mapping[str, Any]) -> Engine:
+    from tinyhil.harness.tinyengine.engine import TinyEngine
+
+    return TinyEngine()
+
+
+def _reference(_: Mapping[str, Any]) -> Engine:
+    from tinyhil.harness.peers.reference import ReferenceEngine
+
+    return ReferenceEngine()
+
+
+BUILT_IN: dict[str, Factory] = {"tinyengine": _tinyengine, "reference": _reference}
 
 
 def engine_names() -> tuple[str, ...]:
@@ -24,10 +35,9 @@ def engine_names() -> tuple[str, ...]:
 
 def get_engine(name: str, table: Mapping[str, Any] | None = None) -> Engine:
     """The engine called `name`, set up from its `[engines.NAME]` table; UsageError lists the known."""
+    factory = BUILT_IN.get(name)
     for point in entry_points(group="tinyhil.engines", name=name):
-        return cast(Engine, point.load()(table or {}))
-    if name not in BUILT_IN:
+        factory = point.load()
+    if factory is None:
         raise UsageError(f"unknown engine {name!r}; known are {', '.join(engine_names())}")
-    module, factory = BUILT_IN[name].split(":")
-    create = cast(Callable[[Mapping[str, Any]], Engine], getattr(import_module(module), factory))
-    return create(table or {})
+    return factory(table or {})

@@ -40,7 +40,7 @@ from tinyhil.results.record import (
     PlannedBuffer,
 )
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,9 +162,10 @@ def quantize(array: Array, port: Port) -> Array:
 
 
 def _from_device(data: bytes, port: Port, wanted: DType) -> Array:
-    array = np.frombuffer(data, port.dtype.numpy).reshape(port.shape)
+    array: Array = np.frombuffer(data, port.dtype.numpy).reshape(port.shape)
     if wanted is DType.FLOAT32 and port.dtype is not DType.FLOAT32:
-        return ((array.astype(np.int32) - port.zero_point).astype(np.float32)) * np.float32(port.scale)
+        real = (array.astype(np.int32) - port.zero_point).astype(np.float32)
+        return real * np.float32(port.scale)
     return array
 
 

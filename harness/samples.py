@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tinyhil.harness.model.graph import DType, Graph, Tensor
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 
 
 def zeros(tensor: Tensor) -> Array:

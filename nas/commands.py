@@ -1,4 +1,4 @@
-"""The command line's face of the search."""
+"""The command line's face of the search: `zoo` makes the shipped networks."""
 
 from __future__ import annotations
 
@@ -6,14 +6,26 @@ from pathlib import Path
 
 import click
 
-from tinyhil.nas.zoo import make, networks
+from tinyhil.nas import cost, zoo
 
 
-@click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.argument("names", nargs=-1)
-def zoo(folder: Path, names: tuple[str, ...]) -> None:
-    """Make the shipped networks (or NAMES) as .tflite files in FOLDER."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names or networks():
-        click.echo(make(name, folder))
+@click.command("zoo")
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.option("--name", "names", multiple=True, help="Only this network; repeat for more. See --list.")
+@click.option("--list", "show", is_flag=True, help="List every architecture with its MACs and weights.")
+def zoo_command(folder: Path | None, names: tuple[str, ...], show: bool) -> None:
+    """Make the shipped networks as .tflite files in FOLDER.
+
+    Without --name these are the networks that the bench runs. Files that are already what this
+    version makes are left alone.
+    """
+    if show or folder is None:
+        for name, arch in zoo.architectures().items():
+            mark = "*" if name in zoo.networks() else " "
+            click.echo(
+                f"{mark} {name:20} {cost.macs(arch):>12,} MACs {cost.weights(arch):>10,} weights  {arch}"
+            )
+        return
+    for name in names or zoo.networks():
+        path = zoo.make(name, folder)
+        click.echo(f"{path} {path.stat().st_size:,} bytes")

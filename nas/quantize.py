@@ -8,7 +8,7 @@ fused into its layer. All scales are float32 values, as in the file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +27,8 @@ from tinyhil.harness.model.graph import (
     Quantization,
     Tensor,
 )
-from tinyhil.nas.arch import Kind, Layer, layers, same_pads
-from tinyhil.nas.network import Array, FloatNetwork, Weights, forward
+from tinyhil.nas.arch import Arch, Kind, Layer, layers, same_pads
+from tinyhil.nas.network import Array, FloatNetwork, Weights, forward, weight_shape
 
 Range = tuple[float, float]
 INPUT_RANGE: Range = (-1.0, 1.0)
@@ -61,10 +61,48 @@ def quantize(
     input_range: Range = INPUT_RANGE,
 ) -> Graph:
     """The int8 graph of `network`, whose activations have the ranges of `calibrate`."""
-    arch = network.arch
+    return _assemble(
+        network.arch,
+        name,
+        activation_quantization(*input_range),
+        lambda layer: activation_quantization(*ranges[layer.name]),
+        lambda layer, scale: quantize_weights(layer, network.weights[layer.name], scale),
+    )
+
+
+def skeleton(arch: Arch) -> Graph:
+    """The int8 graph of `arch` with placeholder weights that take no memory: for planning, which
+    depends on shapes alone. It computes nothing of sense."""
+
+    def placeholders(layer: Layer, scale: float) -> tuple[Tensor, Tensor]:
+        axis = 3 if layer.kind is Kind.DEPTHWISE else 0
+        channels = 1 if layer.kind is Kind.DENSE else layer.cout
+        ones = np.broadcast_to(np.int8(1), weight_shape(layer))
+        bias = np.broadcast_to(np.int32(1), (layer.cout,))
+        return (
+            Tensor(
+                "w", ones.shape, DType.INT8, Quantization((0.01,) * channels, (0,) * channels, axis), ones
+            ),
+            Tensor(
+                "b", bias.shape, DType.INT32, Quantization((0.01 * scale,) * channels, (0,) * channels), bias
+            ),
+        )
+
+    quant = activation_quantization(-6.0, 6.0)
+    return _assemble(arch, "skeleton", quant, lambda layer: quant, placeholders)
+
+
+def _assemble(
+    arch: Arch,
+    name: str,
+    input_quant: Quantization,
+    quant_of: Callable[[Layer], Quantization],
+    constants_of: Callable[[Layer, float], tuple[Tensor, Tensor]],
+) -> Graph:
+    """The graph of `arch`; `constants_of` gives weight and bias for a layer and its input's scale."""
     builder = _Builder()
     shape = (1, arch.resolution, arch.resolution, arch.channels)
-    at = builder.tensor(Tensor("input", shape, DType.INT8, activation_quantization(*input_range)))
+    at = builder.tensor(Tensor("input", shape, DType.INT8, input_quant))
     shortcut, block = at, -1
     for layer in layers(arch):
         if layer.block != block:
@@ -72,7 +110,8 @@ def quantize(
         x = builder.tensors[at]
         flat = layer.kind is Kind.DENSE
         out_shape = (1, layer.cout) if flat else (1, layer.size_out, layer.size_out, layer.cout)
-        quant = x.quant if layer.kind is Kind.POOL else activation_quantization(*ranges[layer.name])
+        # TFLite's average pool keeps the parameters of its input.
+        quant = x.quant if layer.kind is Kind.POOL else quant_of(layer)
         out = Tensor(layer.name, out_shape, DType.INT8, quant)
         match layer.kind:
             case Kind.ADD:
@@ -80,7 +119,7 @@ def quantize(
             case Kind.POOL:
                 at = builder.op(AveragePool2D((layer.kernel, layer.kernel)), (at,), out)
             case _:
-                constants = quantize_weights(layer, network.weights[layer.name], x.scale)
+                constants = constants_of(layer, x.scale)
                 at = builder.op(_spec(layer), (at, *map(builder.tensor, constants)), out)
     return Graph(name, tuple(builder.tensors), tuple(builder.ops), (0,), (at,))
 

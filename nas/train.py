@@ -58,7 +58,7 @@ def train(arch: Arch, data: Dataset, recipe: Recipe, progress: Progress | None =
             schedule.step()
             done += 1
             if progress is not None:
-                progress(done, steps, float(loss))
+                progress(done, steps, float(loss.detach()))
     return net.eval()
 
 

@@ -6,7 +6,9 @@ engines gain, they gain over this.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from tinyhil.harness.boards import Board
 from tinyhil.harness.engine import Options, Sources
@@ -25,3 +27,9 @@ class ReferenceEngine:
         """The network as plain C."""
         plain = replace(options, prefer="speed", disabled=options.disabled | EVERYTHING)
         return replace(TinyEngine().generate(graph, board, plain), engine=self.name)
+
+
+def create(table: Mapping[str, Any]) -> ReferenceEngine:
+    """The engine as harness.engines finds it; it has no settings of its own."""
+    del table
+    return ReferenceEngine()

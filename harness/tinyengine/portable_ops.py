@@ -227,7 +227,7 @@ def _mean(graph: Graph, op: Op, spec: Mean) -> Parts:
     values = {
         "kept": [{"size": n} for n in sizes],
         "reduced": [{"size": n} for n in reduced_sizes],
-        "index": f"{_index(kept_strides)} + {_index(reduced, 'j')}".replace("0 + ", ""),
+        "index": " + ".join(t for t in (_index(kept_strides), _index(reduced, "j")) if t != "0") or "0",
         "start": p.count * p.input_offset,
         "multiplier": p.multiplier,
         "shift": p.shift,

@@ -158,11 +158,17 @@ OpParams: TypeAlias = (
 )  # fmt: skip
 
 
+def _single_quotient(a: float, b: float) -> float:
+    """a / b where the C code divides floats; may be infinite for damaged scales."""
+    with np.errstate(over="ignore", under="ignore"):
+        return float(np.float32(a) / np.float32(b))
+
+
 def activation_range(activation: Activation, output: Tensor) -> tuple[int, int]:
     """The clamp [min, max] of a fused activation in the output's int8 values."""
 
     def quantized(real: float) -> int:
-        steps = float(np.float32(real) / np.float32(output.scale))
+        steps = _single_quotient(real, output.scale)
         if not abs(steps) < 1 << 31:
             raise MalformedModel(
                 f"the scale {output.scale:.3g} of {output.name} is too small for {activation}."
@@ -188,7 +194,8 @@ def conv_params(graph: Graph, op: Op) -> ConvParams:
     channels = w.shape[3 if isinstance(op.spec, DepthwiseConv2D) else 0]
     if isinstance(op.spec, FullyConnected) and not w.quant.per_channel:
         # TFLM multiplies these two scales in single precision, and only here.
-        reals = [float(np.float32(x.scale) * np.float32(w.scale)) / out.scale]
+        with np.errstate(over="ignore", under="ignore"):
+            reals = [float(np.float32(x.scale) * np.float32(w.scale)) / out.scale]
     else:
         reals = [x.scale * scale / out.scale for scale in w.quant.scale]
     pairs = [quantize_multiplier(real) for real in reals]
@@ -237,7 +244,7 @@ def rescale_params(graph: Graph, op: Op) -> RescaleParams:
     x, out = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
     low, high, count = QMIN, QMAX, 1
     if isinstance(op.spec, Relu):
-        real = float(np.float32(x.scale) / np.float32(out.scale))  # in single precision there
+        real = _single_quotient(x.scale, out.scale)
         low = max(QMIN, out.zero_point)
     else:
         real = x.scale / out.scale

@@ -39,17 +39,17 @@ def quantize_multiplier(real: float) -> tuple[int, int]:
     """
     if real == 0.0:
         return 0, 0
+    if not real < 1 << 30:
+        raise MalformedModel(
+            f"the scales give a multiplier of {real:.3g}, beyond 32-bit arithmetic. "
+            "Are the quantisation parameters damaged?"
+        )
     fraction, shift = frexp(real)
     multiplier = int(fraction * (1 << 31) + 0.5)
     if multiplier == 1 << 31:
         multiplier, shift = multiplier // 2, shift + 1
     if shift < -31:
         return 0, 0
-    if shift > 30:
-        raise MalformedModel(
-            f"the scales give a multiplier of {real:.3g}, beyond 32-bit arithmetic. "
-            "Are the quantisation parameters damaged?"
-        )
     return multiplier, shift
 
 

@@ -35,11 +35,13 @@ from tinyhil.harness.model.graph import (
 from tinyhil.harness.model.tflite_ops import Context, check_op, parse_spec
 
 MAX_COUNT = 20_000  # tensors or operators; the largest published networks have a few thousand
+MAX_OPERANDS = 1024  # inputs of one operator, or of the network
 MAX_RANK = 6
+MAX_SCALES = 1 << 20  # of all tensors together
 # Far beyond any microcontroller, and still harmless to this machine:
 MAX_TENSOR = 8 << 20  # bytes of one activation, also of one padded image
 MAX_ACTIVATIONS = 256 << 20  # bytes of all activations together
-MAX_FILE = 64 << 20
+MAX_FILE = 32 << 20
 MAX_WORK = 10**10  # multiply-accumulates, or comparisons of pools
 
 _DTYPES = {
@@ -115,7 +117,10 @@ class _Reader:
         self.subgraph: Any = self.model.Subgraphs(0)
         self.tensors: dict[int, Tensor] = {}
         self.known: set[int] = set()  # tensors that have a value at this point of the execution
-        self.constants: set[int] = set()
+        self.scales = 0
+        self.buffers: set[int] = set()  # those in use, and how many bytes they have together
+        self.constant_bytes = 0
+        self.copies: dict[tuple[int, DType], npt.NDArray[np.generic]] = {}
 
     def graph(self) -> Graph:
         """The whole network; tensors renumbered without those that only described other things."""
@@ -246,6 +251,9 @@ class _Reader:
             raise MalformedModel(f"{scales} quantisation scales for shape {list(shape)}.")
         if points not in (0, 1, scales):
             raise MalformedModel(f"{points} zero points for {scales} scales.")
+        self.scales += scales
+        if self.scales > MAX_SCALES:
+            raise MalformedModel(f"all tensors together have more than {MAX_SCALES:,} scales.")
         scale = tuple(float(s) for s in _vector(raw.ScaleAsNumpy()))
         zero_point = tuple(int(z) for z in _vector(raw.ZeroPointAsNumpy())) or (0,)
         if not all(isfinite(s) and s >= 0 for s in scale) or (scales == 1 and scale[0] == 0):
@@ -273,26 +281,43 @@ class _Reader:
         if raw.DataLength() == 0:
             return None
         octets: npt.NDArray[np.uint8] = raw.DataAsNumpy()
+        if buffer not in self.buffers:
+            self.buffers.add(buffer)
+            self.constant_bytes += octets.nbytes
+        if self.constant_bytes > len(self.view):
+            raise MalformedModel("all constants together claim more bytes than the file has.")
         if octets.nbytes != tensor.nbytes:
             raise MalformedModel(
                 f"shape {list(tensor.shape)} of {tensor.dtype} needs {tensor.nbytes} bytes, "
                 f"its data has {octets.nbytes}."
             )
-        if tensor.dtype is DType.INT4:
-            values: npt.NDArray[np.generic] = unpack_int4(octets, tensor.elements)
-        elif octets.ctypes.data % tensor.dtype.numpy.alignment:
-            values = np.frombuffer(octets.tobytes(), tensor.dtype.numpy)  # a crooked file: pay with a copy
-        else:
-            values = octets.view(tensor.dtype.numpy)
-        values = values.reshape(tensor.shape)
+        values = self._values(buffer, octets, tensor).reshape(tensor.shape)
         values.flags.writeable = False
         return values
+
+    def _values(self, buffer: int, octets: npt.NDArray[np.uint8], tensor: Tensor) -> npt.NDArray[np.generic]:
+        """A view of the file's bytes; a copy for int4 and for data that is not aligned, at most one."""
+        aligned = octets.ctypes.data % tensor.dtype.numpy.alignment == 0
+        if tensor.dtype is not DType.INT4 and aligned:
+            return octets.view(tensor.dtype.numpy)
+        if (buffer, tensor.dtype) not in self.copies:
+            self.copies[buffer, tensor.dtype] = (
+                unpack_int4(octets, tensor.elements)
+                if tensor.dtype is DType.INT4
+                else np.frombuffer(octets.tobytes(), tensor.dtype.numpy)
+            )
+        copy = self.copies[buffer, tensor.dtype]
+        if copy.size != tensor.elements:  # int4 with an odd and an even number of elements
+            raise MalformedModel(
+                f"shape {list(tensor.shape)} differs from another tensor with the same data."
+            )
+        return copy
 
     # -- small things
 
     def _indices(self, what: str, vector: Any, optional: bool = False) -> list[int]:
         indices = _vector(vector)
-        if len(indices) > MAX_COUNT:
+        if len(indices) > MAX_OPERANDS:
             raise MalformedModel(f"{what}: {len(indices):,} of them.")
         result = [int(i) for i in indices]
         lowest = -1 if optional else 0
@@ -321,7 +346,7 @@ def _check_cost(graph: Graph) -> None:
     for number, op in enumerate(graph.ops):
         x, out = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
         where = f"operator {number} ({op.kind}), which writes {out.name}"
-        work += graph.macs(op)
+        work += graph.macs(op) + x.elements + out.elements
         if isinstance(op.spec, AveragePool2D | MaxPool2D):
             work += out.elements * prod(op.spec.kernel)
         if isinstance(op.spec, Conv2D | DepthwiseConv2D | AveragePool2D | MaxPool2D):

@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -79,6 +80,7 @@ def _run(units: Sequence[Unit], deadline: Deadline, cache_dir: Path, jobs: int) 
     """Builds `units` and puts what succeeded into the cache; the logs of the others by unit id."""
     check_platformio()
     cache_dir.mkdir(parents=True, exist_ok=True)
+    _sweep(cache_dir)
     with tempfile.TemporaryDirectory(prefix="work-", dir=cache_dir) as folder:
         project = Path(folder).resolve()
         shared = {unit.shared.key: unit.shared for unit in units}
@@ -91,6 +93,14 @@ def _run(units: Sequence[Unit], deadline: Deadline, cache_dir: Path, jobs: int) 
         for one in shared.values():
             _keep_shared(project, cache_dir, one)
         return {unit.id: log for unit in units if (log := _keep(project, cache_dir, unit, said)) is not None}
+
+
+def _sweep(cache_dir: Path) -> None:
+    """Removes the projects of runs that were killed: older than a day, so nobody's."""
+    for leftover in cache_dir.glob("work-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - leftover.stat().st_mtime > 24 * 3600:
+                shutil.rmtree(leftover)
 
 
 def _prepare_shared(project: Path, cache_dir: Path, shared: Shared) -> Iterable[Step]:
@@ -197,7 +207,7 @@ def _platformio(project: Path, cache_dir: Path, deadline: Deadline, jobs: int) -
         "LC_ALL": "C",
     }
     command = [sys.executable, "-m", "platformio", "run", "--disable-auto-clean", "-j", str(jobs)]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command,
         cwd=project,
         env=environment,
@@ -207,16 +217,15 @@ def _platformio(project: Path, cache_dir: Path, deadline: Deadline, jobs: int) -
         text=True,
         errors="replace",
         start_new_session=True,
-    )
-    try:
-        said, _ = process.communicate(timeout=deadline.remaining())
-    except subprocess.TimeoutExpired:
-        raise BuildError(
-            "the build did not end before its deadline; a longer --hil-timeout or fewer networks would help"
-        ) from None
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-    return said
+    ) as process:
+        try:
+            return process.communicate(timeout=deadline.remaining())[0]
+        except subprocess.TimeoutExpired:
+            raise BuildError(
+                "the build did not end before its deadline; "
+                "a longer --hil-timeout or fewer networks at once would help"
+            ) from None
+        finally:
+            if process.returncode is None:  # the deadline, or Ctrl-C: the compilers go too
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)

@@ -63,10 +63,9 @@ def _peak(sources: Sources) -> str:
 
 def _roomier(memory: str, needed: int) -> str:
     """The boards whose flash or RAM would hold `needed` bytes, as part of a sentence."""
-    fitting = [b.name for b in all_boards().values() if not b.is_native and getattr(b, memory).size >= needed]
-    return (
-        f"a board with more of it ({', '.join(fitting)})" if fitting else "a board larger than any known here"
-    )
+    boards = [board for board in all_boards().values() if not board.is_native]
+    fitting = [board.name for board in boards if getattr(board, memory).size >= needed]
+    return f"a board with more of it ({', '.join(fitting)})" if fitting else "no board that is known here"
 
 
 def explain_log(program: Program, log: str) -> DoesNotFit | BuildError:
@@ -98,7 +97,7 @@ def _overflow(program: Program, region: str, size: int) -> str:
     planned = "" if arena is None else f"an arena of {arena:,}, "
     return (
         f"{planned}a stack of {program.stack:,} and static data take {size:,} bytes more than its "
-        f"{memory.size:,} of {memory.name}; what would help: a smaller input, fewer channels, or "
+        f"{memory.size:,} of {memory.name.upper()}; what would help: a smaller input, fewer channels, or "
         f"{_roomier('ram', board.ram.size + size)}"
     )
 

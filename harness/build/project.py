@@ -111,7 +111,11 @@ def make_unit(program: Program, toolchain: Toolchain) -> Unit:
         shared.key,
         toolchain.version,
     )
-    includes = (f"-I{identity}/src", f"-Iruntime-{shared.key}", *(f"-I{path}" for path in sources.includes))
+    includes = (
+        f"-I{identity}/src",
+        f"-Iruntime-{shared.key}",
+        *(f"-I{path.resolve()}" for path in sources.includes),
+    )
     files = {f"{identity}/src/{name}": text for name, text in sources.files.items()}
     files[f"{identity}/build_id.c"] = f'const char th_build_id[] = "{identity}";\n'
     if script:
@@ -180,6 +184,10 @@ def _shared(board: Board, emulated: bool, toolchain: Toolchain) -> Shared:
         hal, kind = "hal_mps2.c", "-DTINYHIL_EMULATED"
     else:
         hal, kind = f"hal_{board.family}.c", "-DTINYHIL_LAYER_MARKS"
+        if not (templates_folder() / "hal" / hal).exists():
+            raise UsageError(
+                f"board {board.name}: family {board.family!r} has no firmware_templates/hal/{hal}"
+            )
     files = _runtime_files(templates_folder(), hal, bare=not board.is_native)
     flags = (*toolchain.machine, *toolchain.compile, "-Wextra", "-O2", kind)
     if not board.is_native and not emulated:
@@ -230,7 +238,9 @@ def _link(
     sources = program.sources
     linker = toolchain.cxx if any(name.endswith(_CXX) for name in sources.files) else toolchain.cc
     script = () if program.board.is_native else ("-T", f"{identity}/firmware.ld")
-    libraries = tuple(str(path) for path in sources.libraries)
+    libraries = tuple(str(path.resolve()) for path in sources.libraries)
+    if libraries:
+        libraries = ("-Wl,--start-group", *libraries, "-Wl,--end-group")
     target = f"{identity}/firmware.elf"
     inputs = (*objects, *shared.objects)
     command = (

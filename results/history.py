@@ -18,6 +18,9 @@ from statistics import median
 MOST_RUNS = 300
 """Only the newest runs are looked at: the cost grows with the square."""
 
+SHORTEST = 2
+"""Runs that a level must last in a noisy series: one value alone is an outlier."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -35,6 +38,8 @@ class Step:
 
 def detect_steps(values: Sequence[float]) -> list[Step]:
     """The lasting changes in `values`, oldest first; indices count from the start of `values`."""
+    if len(values) < 2:
+        return []
     skipped = max(len(values) - MOST_RUNS, 0)
     values = values[skipped:]
     noise = noise_scale(values)
@@ -69,7 +74,7 @@ def _partition(values: Sequence[float], noise: float) -> list[int]:
     for start in range(count):
         base = best[start] + price
         for end, cost in enumerate(_costs(values[start:]), start + 1):
-            if base + cost < best[end]:
+            if end - start >= SHORTEST and base + cost < best[end]:
                 best[end], start_of[end] = base + cost, start
     starts, end = [], count
     while end > 0:

@@ -85,3 +85,13 @@ def latency(record: Measurement) -> Latency | None:
         value, low, high = record.cycles_est.value, record.cycles_est.low, record.cycles_est.high
         return Latency(value / record.clock_hz, low / record.clock_hz, high / record.clock_hz, "estimated")
     return None
+
+
+def layer_values(record: Measurement, metric: Metric) -> dict[str, float]:
+    """The layers' values by name, in order; a name that occurs again gets its number behind it."""
+    values: dict[str, float] = {}
+    for index, layer in enumerate(record.layers):
+        value = metric.layer(layer) if metric.layer else None
+        if value is not None:
+            values[layer.name if layer.name not in values else f"{layer.name} ({index})"] = value
+    return values

@@ -35,22 +35,34 @@ def parse_duration(text: str | float) -> float:
     return _parse(text, _DURATIONS, "duration", '"100ms"')
 
 
-def format_size(nbytes: float) -> str:
-    """`96,788 B` below 10 KiB steps, else `94.5 KiB`, `1.25 MiB`."""
+def format_size(nbytes: float, exact: bool = False) -> str:
+    """`937 B`, `94.5 KiB`, `1.25 MiB`; with `exact` whole KiB and MiB lose their decimals: `320 KiB`."""
     size = abs(nbytes)
-    if size < 10 * 1024:
+    if size < 1024:
         return f"{nbytes:,.0f} B"
-    if size < 1024**2:
-        return f"{nbytes / 1024:,.1f} KiB"
-    return f"{nbytes / 1024**2:,.2f} MiB"
+    scale, unit, digits = (1024, "KiB", 1) if size < 1024**2 else (1024**2, "MiB", 2)
+    if exact and nbytes % scale == 0:
+        digits = 0
+    return f"{nbytes / scale:,.{digits}f} {unit}"
+
+
+_TIME_UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
 
 
 def format_duration(seconds: float) -> str:
     """Three significant digits with the unit that suits: `155 ms`, `8.20 ms`, `1.08 s`."""
-    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if abs(seconds) >= scale * 0.9995:
-            return f"{significant(seconds / scale)} {unit}"
-    return f"{significant(seconds / 1e-9)} ns"
+    unit, scale = _time_unit(seconds)
+    return f"{significant(seconds / scale)} {unit}"
+
+
+def format_interval(low: float, high: float) -> str:
+    """Two durations with one unit: `203–246 ms`."""
+    unit, scale = _time_unit(high)
+    return f"{significant(low / scale)}–{significant(high / scale)} {unit}"
+
+
+def _time_unit(seconds: float) -> tuple[str, float]:
+    return next((u for u in _TIME_UNITS if abs(seconds) >= u[1] * 0.9995), _TIME_UNITS[-1])
 
 
 def format_count(value: float) -> str:

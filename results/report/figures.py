@@ -35,7 +35,10 @@ Cell = str | int | float | None
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture with its data. `name` is the file name of the downloads, `note` one plain sentence."""
+    """A picture with its data. `name` is the file name of the downloads, `note` one plain sentence.
+
+    `folded`: shown only when asked for.
+    """
 
     name: str
     title: str
@@ -44,6 +47,7 @@ class Figure:
     svg: Markup
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def layer_bars(name: str, layers: Sequence[str], series: Sequence[Series], metri
     parts = [_legend(plot.left, 14, [(s.label, s.colour) for s in series])]
     for tick in ticks(largest):
         parts.append(line(x(tick), plot.top - 4, x(tick), plot.bottom, "grid"))
-        parts.append(text(x(tick), plot.top - 9, _short(tick), "tick", "middle"))
+        parts.append(text(x(tick), plot.top - 9, _tick(tick), "tick", "middle"))
     for index, layer in enumerate(layers):
         middle = plot.top + row * (index + 0.5)
         values = [s.values[index] for s in series]
@@ -125,7 +129,7 @@ def memory_map(name: str, buffers: Sequence[PlannedBuffer], layers: Sequence[str
     ]
     for tick in byte_ticks(arena):
         parts.append(line(plot.left, y(tick), plot.right, y(tick), "grid"))
-        parts.append(text(plot.left - 8, y(tick) + 4, format_size(tick), "tick", "end"))
+        parts.append(text(plot.left - 8, y(tick) + 4, format_size(tick, exact=True), "tick", "end"))
     for buffer in sorted(buffers, key=lambda b: (b.first, b.offset)):
         left, right = x(buffer.first), x(buffer.last + 1)
         bottom, top = y(buffer.offset), y(buffer.offset + buffer.size)
@@ -212,17 +216,18 @@ def scatter(
     parts = [_legend(plot.left, 14, engines)]
     for tick in log_ticks(low_x, high_x):
         parts.append(line(x(tick), plot.top, x(tick), plot.bottom, "grid"))
-        parts.append(text(x(tick), plot.bottom + 16, _short(tick), "tick", "middle"))
+        parts.append(text(x(tick), plot.bottom + 16, _tick(tick), "tick", "middle"))
     size = 1024.0
     while size <= high_y:
         if size >= low_y:
             parts.append(line(plot.left, y(size), plot.right, y(size), "grid"))
-            parts.append(text(plot.left - 8, y(size) + 4, format_size(size), "tick", "end"))
+            parts.append(text(plot.left - 8, y(size) + 4, format_size(size, exact=True), "tick", "end"))
         size *= 2
     if ram:
         parts.append(rect(plot.left, plot.top, plot.right - plot.left, y(ram) - plot.top, "beyond", radius=0))
         parts.append(line(plot.left, y(ram), plot.right, y(ram), "limit"))
-        words = f"the board has {format_size(ram)} RAM" + (f", {format_size(flash)} flash" if flash else "")
+        words = f"the board has {format_size(ram, exact=True)} RAM"
+        words += f", {format_size(flash, exact=True)} flash" if flash else ""
         parts.append(text(plot.right - 6, y(ram) - 7, words, "strong", "end"))
     largest = max((p.size for p in points), default=0.0) or 1.0
     for group in dict.fromkeys(p.group for p in points):
@@ -230,16 +235,14 @@ def scatter(
         path = " ".join(f"{x(p.x):.1f},{y(p.y):.1f}" for p in members)
         if len(members) > 1:
             parts.append(tag("polyline", points=path, class_="join"))
-        first = members[0]
-        parts.append(
-            text(
-                x(first.x) - 9 - 9 * (first.size / largest) ** 0.5,
-                y(first.y) + 4,
-                shorten(group, 22),
-                "label",
-                "end",
-            )
-        )
+    placed = [(x(p.x) - 9, y(p.y) - 9, x(p.x) + 9, y(p.y) + 9) for p in points]
+    for group in dict.fromkeys(p.group for p in points):
+        words = shorten(group, 22)
+        members = sorted((p for p in points if p.group == group), key=lambda p: p.x)
+        ends = [(x(p.x), y(p.y)) for p in (members[0], members[-1])]
+        spot = _free_spot(ends, 6.6 * len(words), plot, placed)
+        if spot is not None:  # a crowded figure keeps its dots' hints and the data table
+            parts.append(text(spot[0], spot[1], words, "label"))
     for p in sorted(points, key=lambda p: -p.size):
         radius = 4 + 9 * (p.size / largest) ** 0.5
         hint = f"{p.label}: {p.x:,.0f} {metric.name}, {format_size(p.y)} RAM, {format_size(p.size)} flash"
@@ -256,6 +259,35 @@ def scatter(
     columns = ("network", "engine", f"{metric.name} ({metric.kind})", "peak_ram", "flash")
     rows = tuple((p.group, p.label, p.x, p.y, p.size) for p in points)
     return Figure(name, title, note, metric.kind, svg, columns, rows)
+
+
+def _free_spot(
+    ends: Sequence[tuple[float, float]],
+    width: float,
+    plot: Box,
+    placed: list[tuple[float, float, float, float]],
+) -> tuple[float, float] | None:
+    """Where a text of `width` beside one of two dots hides nothing: its start and baseline."""
+    (ax, ay), (bx, by) = ends
+    candidates = [
+        (ax - 15 - width, ay + 4),
+        (ax - width / 2, ay - 17),
+        (ax - width / 2, ay + 26),
+        (bx + 15, by + 4),
+        (bx - width / 2, by - 17),
+        (bx - width / 2, by + 26),
+    ]
+    for left, base in candidates:
+        box = (left, base - 11, left + width, base + 4)
+        inside = (
+            plot.left <= left and left + width <= plot.right and plot.top < box[1] and box[3] < plot.bottom
+        )
+        if inside and not any(
+            box[0] < o[2] and o[0] < box[2] and box[1] < o[3] and o[1] < box[3] for o in placed
+        ):
+            placed.append(box)
+            return left, base
+    return None
 
 
 def roofline(
@@ -343,9 +375,16 @@ def history_line(
 def _short(value: float) -> str:
     for limit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= limit:
-            words = significant(value / limit)
-            return (words.rstrip("0").rstrip(".") if "." in words else words) + letter
+            return significant(value / limit) + letter
     return f"{value:.0f}"
+
+
+def _tick(value: float) -> str:
+    words = _short(value)
+    if "." not in words:
+        return words
+    letter = words[-1] if words[-1].isalpha() else ""
+    return words.removesuffix(letter).rstrip("0").rstrip(".") + letter
 
 
 def _describe_bars(layers: Sequence[str], series: Sequence[Series], metric: Metric) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tinyhil.results.history import detect_steps
-from tinyhil.results.metrics import METRICS, TIME_METRICS, Metric, latency
-from tinyhil.results.quantities import format_duration, format_size, significant
+from tinyhil.results.metrics import METRICS, TIME_METRICS, Metric, latency, layer_values
+from tinyhil.results.quantities import format_duration, format_interval, format_size, significant
 from tinyhil.results.record import Measurement
 from tinyhil.results.reference.loader import Reference
 from tinyhil.results.report.figures import (
@@ -86,7 +86,7 @@ class Tile:
 
 
 MODES = {
-    "hardware": "on the board",
+    "hardware": "hardware",
     "qemu": "QEMU",
     "unicorn": "Unicorn",
     "renode": "Renode",
@@ -175,6 +175,8 @@ def results_table(records: Sequence[Measurement], caption: str, baseline: str, n
     The best of each contest is marked; below a number stands its ratio to the engine `baseline`.
     """
     times = [m for m in TIME if any(_value(r, m) is not None for r in records)]
+    if network:  # the summary has the latency; cycles are the same number, in the network's own table
+        times = [m for m in times if m.kind == "counted"]
     waits = [k for k in ("measured", "estimated") if any((w := latency(r)) and w.kind == k for r in records)]
     sizes = [METRICS["peak_ram"], METRICS["flash"]]
     columns = [Column("Network" if network else "Engine", numeric=False)]
@@ -193,7 +195,7 @@ def results_table(records: Sequence[Measurement], caption: str, baseline: str, n
             Cell(record.board, record.board, note=MODES.get(record.mode, record.mode)),
             output_cell(record),
         ]
-        row += [_latency_cell(record, kind) for kind in waits]
+        row += [_latency_cell(record, kind, group, rival) for kind in waits]
         row += [_metric_cell(record, m, group, rival) for m in [*times, *sizes]]
         rows.append(tuple(row))
     return Table(caption, tuple(columns), tuple(rows))
@@ -220,14 +222,25 @@ def output_cell(record: Measurement) -> Cell:
     )
 
 
-def _latency_cell(record: Measurement, kind: str) -> Cell:
-    wait = latency(record)
-    if wait is None or wait.kind != kind:
+def _latency_cell(
+    record: Measurement, kind: str, group: Sequence[Measurement], rival: Measurement | None
+) -> Cell:
+    def seconds(r: Measurement | None) -> float | None:
+        wait = latency(r) if r else None
+        return wait.seconds if wait and wait.kind == kind else None
+
+    wait, value = latency(record), seconds(record)
+    if wait is None or value is None:
         return Cell("–", "")
-    note = ""
-    if kind == "estimated":
-        note = f"{format_duration(wait.low)} – {format_duration(wait.high)}"
-    return Cell(format_duration(wait.seconds), wait.seconds, note=note)
+    notes = [format_interval(wait.low, wait.high)] if kind == "estimated" else []
+    known = [v for r in group if (v := seconds(r)) is not None]
+    notes += _ratio(value, seconds(rival), record is rival)
+    best = value == min(known) < max(known)
+    return Cell(format_duration(value), value, " · ".join(notes), "best" if best else "")
+
+
+def _ratio(value: float, rival: float | None, same: bool) -> list[str]:
+    return [f"×{significant(value / rival)}"] if rival and not same else []
 
 
 def _metric_cell(
@@ -237,10 +250,12 @@ def _metric_cell(
     if value is None:
         return Cell("–", "")
     values = [v for r in group if (v := _value(r, metric)) is not None]
-    best = len(values) > 1 and value == min(values)
-    own = _value(rival, metric) if rival else None
-    note = f"× {significant(value / own)}" if own and rival is not record and metric.kind != "" else ""
-    return Cell(metric.format(value), value, note=note, look="best" if best else "", hint=f"{value:,.0f}")
+    best = value == min(values) < max(values)
+    notes = []
+    if metric.layer and record.model.macs:
+        notes.append(f"{significant(value / record.model.macs)}/MAC")
+    notes += _ratio(value, _value(rival, metric) if rival else None, record is rival)
+    return Cell(metric.format(value), value, " · ".join(notes), "best" if best else "", f"{value:,.0f}")
 
 
 def network_view(
@@ -261,7 +276,7 @@ def network_view(
             where = (name, record.engine.name, record.board, record.mode)
             figure = memory_map(slug(*where, "memory"), record.memory, [x.name for x in record.layers])
             title = f"Memory over the layers: {record.engine.name} on {record.board}"
-            figures.append(replace(figure, title=title))
+            figures.append(replace(figure, title=title, folded=record.engine.name != records[0].engine.name))
     figures += _history_figures(history, colours)
     return Network(
         anchor=slug(name),
@@ -318,7 +333,7 @@ def _layer_figures(
     """Bars for each kind of time that the layers have, and a roofline for the best kind."""
     where = (group[0].model.name, group[0].board, group[0].mode)
     title = f"on {group[0].board}, {MODES[group[0].mode]}"
-    figures = []
+    figures: list[Figure] = []
     engines = [(r.engine.name, colours[r.engine.name]) for r in group]
     for metric in TIME:
         maps = [layer_values(r, metric) for r in group]
@@ -330,7 +345,9 @@ def _layer_figures(
         ]
         if series and names:
             figure = layer_bars(slug(*where, metric.name, "layers"), names, series, metric)
-            figures.append(replace(figure, title=f"{metric.title} of each layer {title}"))
+            figures.append(
+                replace(figure, title=f"{metric.title} of each layer {title}", folded=bool(figures))
+            )
     best = next((m for m in TIME if any(layer_values(r, m) for r in group)), None)
     points = []
     for record in group if best and best.layer else []:
@@ -351,16 +368,6 @@ def _layer_figures(
         figure = roofline(slug(*where, "roofline"), points, unit, best.kind, engines, limits.macs_per_cycle)
         figures.append(replace(figure, title=f"Roofline {title}"))
     return figures
-
-
-def layer_values(record: Measurement, metric: Metric) -> dict[str, float]:
-    """The layers' values by name, in order; a name that occurs again gets its number behind it."""
-    values: dict[str, float] = {}
-    for index, layer in enumerate(record.layers):
-        value = metric.layer(layer) if metric.layer else None
-        if value is not None:
-            values[layer.name if layer.name not in values else f"{layer.name} ({index})"] = value
-    return values
 
 
 def _history_figures(history: Sequence[Measurement], colours: Mapping[str, int]) -> list[Figure]:
@@ -452,7 +459,7 @@ def overview_figures(
                         record.flash or 0,
                     )
                 )
-        if points:
+        if len(points) > 1:
             limit = limits.get(board, BoardLimits())
             figure = scatter(
                 slug(board, mode, "overview"), points, metric, list(engines.items()), limit.ram, limit.flash

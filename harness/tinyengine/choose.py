@@ -1,0 +1,156 @@
+"""Which chain of steps runs on which kernel: the cheapest choice whose memory stays within a budget.
+
+Memory is judged layer by layer: what lives across it, its input and output joined as far as they may
+overlap, and its scratch. The fullest layer is a lower bound of the arena; the planner then places the
+buffers. Under a budget the choice is a shortest path over the positions between steps, since each
+chain's cost depends on nothing but the chain.
+
+- `speed`: the fewest instructions within the board's RAM.
+- `ram`: the smallest budget for which any choice exists; within it, the fewest instructions.
+- `flash`: the least flash within the board's RAM, instructions as a tie-break.
+
+Scratch follows from the budget: a layer that leaves more of the arena free may take more columns at a
+time (the model-adaptive scheduling of MCUNet, section 3.2, with every buffer in the equation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from tinyhil.harness.tinyengine.kernel import Candidate, Kernel, Target
+from tinyhil.harness.tinyengine.lowering import Program, Step
+from tinyhil.harness.tinyengine.schedule import Choice, chain_inputs
+
+MAX_CHAIN = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Option:
+    """A candidate for the steps [first, after), with the bytes alive while it runs."""
+
+    first: int
+    after: int
+    candidate: Candidate
+    memory: int
+
+
+def lifetimes(program: Program) -> dict[int, tuple[int, int]]:
+    """Root tensor -> (step that writes it, -1 for inputs; last step that reads it, past the end for
+    network outputs)."""
+    born = dict.fromkeys(program.graph.inputs, -1)
+    dies = dict.fromkeys(program.graph.inputs, 0)
+    for index, step in enumerate(program.steps):
+        born[step.output] = index
+        dies[step.output] = index
+        for tensor in step.inputs:
+            dies[tensor] = index
+    for tensor in program.graph.outputs:
+        dies[program.root[tensor]] = len(program.steps)
+    return {t: (born[t], dies[t]) for t in born}
+
+
+def is_chain(program: Program, lives: dict[int, tuple[int, int]], first: int, after: int) -> bool:
+    """Each step but the last is read by the next step alone."""
+    for index in range(first, after - 1):
+        output = program.steps[index].output
+        if lives[output][1] != index + 1 or output not in program.steps[index + 1].inputs:
+            return False
+    return True
+
+
+def memory_of(
+    program: Program, lives: dict[int, tuple[int, int]], first: int, after: int, candidate: Candidate
+) -> int:
+    """Bytes alive while the steps [first, after) run as one layer, overlaps and scratch included."""
+    steps = program.steps[first:after]
+    inside = {s.output for s in steps[:-1]}
+    output = steps[-1].output
+    inputs = chain_inputs(steps)
+    alive = {t for t, (b, d) in lives.items() if b < first and d >= first and t not in inside}
+    total = sum(program.nbytes(t) for t in alive) + program.nbytes(output) + candidate.scratch
+    saved = 0
+    for tensor in dict.fromkeys(inputs):
+        gaps = [g for t, g in zip(inputs, candidate.gaps, strict=True) if t == tensor]
+        if lives[tensor][1] >= after or None in gaps:
+            continue
+        gap = max(g for g in gaps if g is not None)
+        a, b = program.nbytes(output), program.nbytes(tensor)
+        saved = max(saved, a + b - max(a, max(gap, 0) + b))
+    return total - saved
+
+
+def options(program: Program, kernels: Sequence[Kernel], target: Target) -> list[list[Option]]:
+    """Per step, every candidate of every chain that starts there."""
+    lives = lifetimes(program)
+    result: list[list[Option]] = []
+    for first in range(len(program.steps)):
+        here: list[Option] = []
+        for after in range(first + 1, min(first + MAX_CHAIN, len(program.steps)) + 1):
+            if not is_chain(program, lives, first, after):
+                break
+            works = [s.work for s in program.steps[first:after]]
+            for kernel in kernels:
+                if after > first + 1 and not _joins(program.steps[first:after]):
+                    continue
+                here += [
+                    Option(first, after, c, memory_of(program, lives, first, after, c))
+                    for c in kernel.candidates(works, target)
+                ]
+        result.append(here)
+    return result
+
+
+def _joins(steps: Sequence[Step]) -> bool:
+    """Works of a chain name no tensors: the second input of an Add must be the chain's own input, or it
+    comes as a further pointer; an Add that reads its chain's result twice is left alone."""
+    return all(s.inputs.count(before.output) == 1 for before, s in pairwise(steps))
+
+
+def shortest(table: Sequence[Sequence[Option]], budget: int, flash: bool) -> list[Option] | None:
+    """The cheapest chain of options from the first step to the last within `budget` bytes."""
+    count = len(table)
+    best: list[tuple[int, int, int] | None] = [None] * count + [(0, 0, 0)]
+    taken: list[Option | None] = [None] * count
+    for first in range(count - 1, -1, -1):
+        for option in table[first]:
+            rest = best[option.after]
+            if rest is None or option.memory > budget:
+                continue
+            c = option.candidate
+            cost = (c.flash, c.instructions) if flash else (c.instructions, c.flash)
+            total = (cost[0] + rest[0], cost[1] + rest[1], c.scratch + rest[2])
+            here = best[first]
+            if here is None or total < here:
+                best[first], taken[first] = total, option
+    if best[0] is None:
+        return None
+    path: list[Option] = []
+    at = 0
+    while at < count:
+        option_at = taken[at]
+        assert option_at is not None
+        path.append(option_at)
+        at = option_at.after
+    return path
+
+
+def choose(
+    program: Program, kernels: Sequence[Kernel], target: Target, prefer: str, budget: int
+) -> list[Choice]:
+    """One candidate for every step. Where nothing fits `budget` bytes, the choice that needs least."""
+    table = options(program, kernels, target)
+    path = None if prefer == "ram" else shortest(table, budget, prefer == "flash")
+    if path is None:
+        levels = sorted({o.memory for here in table for o in here})
+        low, high = 0, len(levels) - 1
+        while low < high:
+            middle = (low + high) // 2
+            if shortest(table, levels[middle], False) is None:
+                low = middle + 1
+            else:
+                high = middle
+        path = shortest(table, levels[low], False) if levels else []
+    assert path is not None
+    return [Choice(tuple(range(o.first, o.after)), o.candidate) for o in path]

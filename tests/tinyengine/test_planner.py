@@ -1,0 +1,98 @@
+"""The memory planner: no two living buffers share a byte unless they may, and the bound is a bound."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tinyhil.harness.tinyengine.planner import Overlap, Placement, Request, lower_bound, plan
+
+
+@st.composite
+def problems(draw: st.DrawFn, most: int = 12) -> tuple[list[Request], list[Overlap]]:
+    """Buffers of a network: random lifetimes, and outputs that may lie over inputs dying at their birth."""
+    requests = []
+    for i in range(draw(st.integers(1, most))):
+        first = draw(st.integers(0, 8))
+        last = first + draw(st.integers(0, 3))
+        align = draw(st.sampled_from([1, 1, 4, 8]))
+        requests.append(Request(f"b{i}", draw(st.integers(1, 100)), first, last, align))
+    overlaps = [
+        Overlap(o, d, draw(st.integers(-10, 30)))
+        for o, output in enumerate(requests)
+        for d, dying in enumerate(requests)
+        if o != d and output.first == dying.last and dying.first < output.first and draw(st.booleans())
+    ]
+    return requests, overlaps
+
+
+def assert_valid(requests: list[Request], overlaps: list[Overlap], placement: Placement) -> None:
+    gaps = {(o.output, o.dying): o.gap for o in overlaps}
+    for i, a in enumerate(requests):
+        at = placement.offsets[i]
+        assert at >= 0
+        assert at % a.align == 0
+        assert at + a.size <= placement.arena
+        for j in range(i):
+            b, to = requests[j], placement.offsets[j]
+            alive_together = a.first <= b.last and b.first <= a.last
+            apart = at + a.size <= to or to + b.size <= at
+            below = (i, j) in gaps and at + gaps[i, j] <= to
+            above = (j, i) in gaps and to + gaps[j, i] <= at
+            assert not alive_together or apart or below or above, (a, at, b, to)
+
+
+@settings(max_examples=150, deadline=None)
+@given(problems())
+def test_living_buffers_never_share_bytes_they_may_not_share(
+    problem: tuple[list[Request], list[Overlap]],
+) -> None:
+    requests, overlaps = problem
+    placement = plan(requests, overlaps)
+    assert_valid(requests, overlaps, placement)
+    assert placement.arena == max(o + r.size for o, r in zip(placement.offsets, requests, strict=True))
+    assert lower_bound(requests, overlaps) <= placement.arena
+
+
+@settings(max_examples=40, deadline=None)
+@given(problems(most=5))
+def test_small_problems_are_solved_as_well_as_by_trying_every_order(
+    problem: tuple[list[Request], list[Overlap]],
+) -> None:
+    requests, overlaps = problem
+    placement = plan(requests, overlaps)
+    for order in permutations(range(len(requests))):
+        renumber = {old: new for new, old in enumerate(order)}
+        shuffled = [requests[i] for i in order]
+        moved = [Overlap(renumber[o.output], renumber[o.dying], o.gap) for o in overlaps]
+        assert plan(shuffled, moved, tries=0).arena >= placement.arena
+
+
+def test_the_same_problem_gets_the_same_answer() -> None:
+    requests = [Request(f"b{i}", 7 + i * 13 % 29, i // 2, i // 2 + i % 3, 4) for i in range(60)]
+    assert plan(requests) == plan(requests)
+
+
+def test_an_output_grows_over_its_dying_input_at_the_safe_distance() -> None:
+    requests = [Request("in", 19200, 0, 0), Request("out", 25600, 0, 1)]
+    placement = plan(requests, [Overlap(1, 0, 6640)])
+    assert placement.arena == 25840
+    assert placement.optimal
+    assert plan(requests).arena == 19200 + 25600
+
+
+@pytest.mark.parametrize("layers", [30, 75])
+def test_a_chain_of_150_tensors_is_placed_optimally(layers: int) -> None:
+    sizes = [(i * 7919) % 4096 + 64 for i in range(layers)]
+    tensors = [Request(f"t{i}", size, i, i + 1) for i, size in enumerate(sizes)]
+    scratch = [Request(f"s{i}", size // 4 + 1, i, i) for i, size in enumerate(sizes)]
+    placement = plan(tensors + scratch)
+    assert_valid(tensors + scratch, [], placement)
+    assert placement.optimal
+
+
+def test_nothing_to_place_takes_nothing() -> None:
+    assert plan([]) == Placement((), 0, 0)

@@ -64,7 +64,6 @@ struct block *block_find(uint32_t address, uint32_t instructions, const uint8_t 
     block->instructions = instructions;
     block->id = (uint32_t)block_count;
     block->conditional = ends_in_condition(code, size);
-    block->predictor = 1;
     memcpy(block->code, code, size);
     table[slot] = block;
     in_order[block_count++] = block;

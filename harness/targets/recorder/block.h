@@ -33,7 +33,6 @@ struct block {
     uint32_t id;
     uint32_t fetched_at;   /* 1 + the I-cache's fills when all of this block's lines were last seen there */
     uint8_t conditional; /* ends in a conditional branch, which the predictor watches */
-    uint8_t predictor;   /* two-bit saturating counter: 2 and 3 predict "taken" */
     uint8_t published;   /* its line is in the trace */
     uint8_t code[];
 };

@@ -18,7 +18,7 @@
 
 QEMU_PLUGIN_EXPORT int qemu_plugin_version = QEMU_PLUGIN_API;
 
-enum { MAX_MARKS = 4096, MAX_BLOCK_BYTES = 8192 };
+enum { MAX_MARKS = 4096, MAX_BLOCK_BYTES = 8192, PREDICTORS = 4096 };
 
 struct region {
     char name[16];
@@ -40,13 +40,19 @@ static void count_only(unsigned vcpu, void *user) {
     ((struct block *)user)->count[EXECUTED]++;
 }
 
-/* A branch that QEMU's block ends in was taken if the next block is not the one right behind it. */
+/* Two-bit saturating counters, by the address of the branch: two blocks can end in the same one. */
 static void predict(struct block *branch, bool taken) {
-    branch->count[MISPREDICTED] += (branch->predictor >= 2) != taken;
-    if (taken && branch->predictor < 3)
-        branch->predictor++;
-    else if (!taken && branch->predictor > 0)
-        branch->predictor--;
+    static uint8_t counters[PREDICTORS];
+    static bool ready; /* all start at 1, weakly "not taken" */
+    if (!ready)
+        memset(counters, 1, sizeof counters);
+    ready = true;
+    uint8_t *counter = &counters[((branch->address + branch->size) >> 1) & (PREDICTORS - 1)];
+    branch->count[MISPREDICTED] += (*counter >= 2) != taken;
+    if (taken && *counter < 3)
+        ++*counter;
+    else if (!taken && *counter > 0)
+        --*counter;
 }
 
 static void fetch(struct block *block) {

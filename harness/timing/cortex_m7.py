@@ -1,0 +1,331 @@
+"""Cortex-M7: two instructions a cycle, in order, with an early and a late ALU one cycle apart.
+
+A value that leaves the late ALU serves the late ALU of the next cycle; whatever needs an operand in
+front of that (address adders, shifters, bit-field extraction) waits one cycle more. The model issues
+each instruction at the first cycle at which a slot, the pairing rules and its operands allow it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+from tinyhil.harness.timing.decode import ADDEND, DATA, INDEX, SHIFTED, Instruction, decode_block
+from tinyhil.harness.timing.rules import Issue, Rule
+
+RULES: Mapping[str, Rule] = {
+    "mispredict": Rule("cycles of a mispredicted branch", 8, "jnk0le"),
+    "mispredict_early_flags": Rule("... with flags set at least 3 cycles before the branch", 6, "jnk0le"),
+    "return": Rule("cycles of a return: BX LR, POP {PC}", 5, "guess"),
+    "indirect": Rule("cycles of BLX register, TBB, TBH", 5, "guess"),
+    "load": Rule("cycles until a loaded word serves the late ALU", 1, "jnk0le"),
+    "narrow_load": Rule("... a loaded byte or half-word", 2, "jnk0le"),
+    "multiply": Rule("cycles until a product serves the late ALU", 2, "jnk0le"),
+    "multiply_after_load": Rule("more cycles until a product can take a loaded word", 1, "jnk0le"),
+    "accumulate_early": Rule("cycles by which an addend may come later than a factor", 1, "jnk0le"),
+    "divide": Rule("cycles of SDIV and UDIV; 2 to 12 by operand values", 8, "quinapalus"),
+    "narrow_store": Rule("cycles that a byte or half-word keeps a place of the store buffer", 2.4, "jnk0le"),
+    "store_buffer": Rule("cycles of work that the store buffer may lag behind", 8, "jnk0le"),
+    "unaligned_load": Rule("more cycles of an unaligned load", 3, "jnk0le"),
+    "fetch_bytes": Rule("bytes fetched in a cycle, aligned to this", 8, "DDI0489"),
+    "float": Rule("cycles until a single-precision sum or product is ready", 3, "jnk0le"),
+    "float_fused": Rule("... a fused multiply-add; VMLA one more", 5, "jnk0le"),
+    "float_divide": Rule("cycles of VDIV.F32; VSQRT.F32 two less", 16, "jnk0le"),
+    "double_add": Rule("cycles of VADD.F64, VSUB.F64, conversions", 2, "jnk0le"),
+    "double_multiply": Rule("cycles of VMUL.F64", 5, "jnk0le"),
+    "double_fused": Rule("cycles of VFMA.F64, VMLA.F64", 8, "jnk0le"),
+    "double_divide": Rule("cycles of VDIV.F64, VSQRT.F64", 30, "jnk0le"),
+}
+
+# Issue classes. SOLO goes with nothing, in either slot.
+(PLAIN_ALU, SHIFTED_ALU, EXTRACT, BITFIELD, MULTIPLY, LOAD, STORE, BRANCH, FLOAT, FUSED, MOVE, SOLO) = range(
+    12
+)
+_NAMES = (
+    *("ALU", "shifted operand", "bit-field", "bit-field", "multiply", "load", "store", "branch"),
+    *("float", "fused multiply-add", "register transfer", "multi-cycle instruction"),
+)
+
+# Pairs (older, younger) that cannot issue in one cycle.
+_FORBIDDEN = {(older, SOLO) for older in range(12)} | {(SOLO, younger) for younger in range(12)}
+# jnk0le: "the bitfield/dsp instructions must be placed in older op"
+_FORBIDDEN |= {(older, younger) for older in range(12) for younger in (EXTRACT, BITFIELD)}
+_FORBIDDEN |= {(EXTRACT, SHIFTED_ALU), (SHIFTED_ALU, SHIFTED_ALU), (BRANCH, BRANCH)}
+_FORBIDDEN |= {(MULTIPLY, MULTIPLY), (MULTIPLY, STORE), (STORE, MULTIPLY), (STORE, STORE)}
+_FORBIDDEN |= {(a, b) for a in (FLOAT, FUSED) for b in (FLOAT, FUSED)}
+_FORBIDDEN |= {
+    (FUSED, LOAD),
+    (FUSED, STORE),
+    (FUSED, MOVE),
+    (LOAD, FUSED),
+    (STORE, FUSED),
+    (MOVE, FUSED),
+    (MOVE, MOVE),
+}
+_PAIRS = tuple(tuple((a, b) not in _FORBIDDEN for b in range(12)) for a in range(12))
+
+# Where an operand is taken: from the late ALU's result, before the early ALU, behind the multiplier.
+_LATE, _EARLY, _BEHIND, _FACTOR = range(4)
+
+_EXTRACTS = {"ubfx", "sbfx", "rbit", "rev", "rev16", "revsh", "bfi", "bfc", "pkhbt", "pkhtb"}
+_EXTRACTS |= {"sxtab", "sxtah", "uxtab", "uxtah", "sxtab16", "uxtab16"}
+_REVERSES = {"rev", "rev16", "revsh", "rbit"}
+_ONE_CYCLE_FLOAT = {"vabs", "vneg", "vcmp", "vcmpe", "vmrs", "fmstat", "vmax", "vmin", "vmaxnm", "vminnm"}
+
+# One instruction, ready for the inner loop:
+# (class, reads ((register, where), ...), writes, address register, early, kind of result,
+#  cycles until late / early / addend use, cycles it holds the issue stage, narrow store, load key)
+_Step = tuple[
+    int,
+    tuple[tuple[int, int], ...],
+    tuple[int, ...],
+    int,
+    int,
+    int,
+    int,
+    int,
+    int,
+    bool,
+    tuple[int, int] | None,
+]
+# Which part of the early ALU may take the instruction: "add, sub, mov from older op only; shifts from
+# older or younger op provided that the other is not ... using early alu shifter"
+_LATE_ONLY, _ADDER, _SHIFTER = range(3)
+
+
+def _issue_class(i: Instruction) -> int:
+    if i.kind in {"load_multiple", "store_multiple", "divide"}:
+        return SOLO
+    if i.kind in {"load", "store"} and i.words == 2:
+        return SOLO  # VLDR.64, VSTR.64
+    if i.kind == "bitfield":
+        return EXTRACT if i.mnemonic in _EXTRACTS else BITFIELD
+    if i.kind == "float":
+        core = any(r < 16 for r, _ in i.reads) or any(w < 16 for w in i.writes)
+        if i.mnemonic == "vmov":
+            many = len(i.writes) + len(i.reads) > 2
+            return SOLO if core and many else MOVE
+        fused = any(how == ADDEND for _, how in i.reads)
+        return FUSED if fused else FLOAT
+    classes = {
+        "load": LOAD,
+        "store": STORE,
+        "multiply": MULTIPLY,
+        "branch": BRANCH,
+        "alu_shifted": SHIFTED_ALU,
+    }
+    return classes.get(i.kind, PLAIN_ALU)
+
+
+def _holds(i: Instruction) -> int:
+    """Cycles for which nothing else issues, counted from its own."""
+    if i.kind in {"load_multiple", "store_multiple"}:
+        return max(1, (i.words + 1) // 2)
+    if i.kind == "divide":
+        return int(RULES["divide"].value)
+    if i.kind != "float":
+        return 1
+    if i.mnemonic in {"vdiv", "vsqrt"}:
+        single = int(RULES["float_divide"].value) - (2 if i.mnemonic == "vsqrt" else 0)
+        return int(RULES["double_divide"].value) if i.double else single
+    if not i.double or i.mnemonic in _ONE_CYCLE_FLOAT | {"vmov"}:
+        return 1
+    if any(how == ADDEND for _, how in i.reads):
+        return int(RULES["double_fused"].value)
+    return int(RULES["double_multiply" if i.mnemonic in {"vmul", "vnmul"} else "double_add"].value)
+
+
+def _latency(i: Instruction, holds: int) -> tuple[int, int, int]:
+    """Cycles from issue until the result serves: late ALU, early consumers, addend input."""
+    if i.kind == "load":
+        late = int(RULES["load" if i.words else "narrow_load"].value)
+        return (late, late + 1, 3) if i.writes and i.writes[-1] >= 32 else (late, late + 1, late - 1)
+    if i.kind in {"load_multiple", "divide"}:
+        return holds, holds + 1, holds - 1
+    if i.kind == "multiply":
+        late = int(RULES["multiply"].value)
+        return late, late + 1, late - 1
+    if i.kind == "float":
+        if i.mnemonic in _ONE_CYCLE_FLOAT:
+            return 1, 2, 1
+        if any(how == ADDEND for _, how in i.reads):
+            late = int(RULES["float_fused"].value) + (1 if i.mnemonic.startswith("vml") else 0) + holds - 1
+            return late, late + 1, 3 + holds - 1
+        late = 2 if i.writes and i.writes[0] < 16 else int(RULES["float"].value) + holds - 1
+        return late, late + 1, late - 1 if i.writes and i.writes[0] < 16 else late
+    if i.mnemonic in _REVERSES:
+        return 0, 2, 0
+    return 1, 2, 0
+
+
+@lru_cache(maxsize=65536)
+def _step(i: Instruction) -> _Step:
+    where = {INDEX: _EARLY, SHIFTED: _EARLY, ADDEND: _BEHIND, DATA: _BEHIND}
+    default = _FACTOR if i.kind == "multiply" else _LATE
+    reads = tuple((register, where.get(how, default)) for register, how in i.reads)
+    holds = _holds(i)
+    early = _LATE_ONLY
+    if i.kind == "add_move" and i.mnemonic != "rsb":
+        early = _ADDER
+    elif i.kind == "shift":
+        early = _SHIFTER
+    narrow = i.kind == "store" and i.words == 0
+    bank = (
+        (i.base, i.offset >> 2 & 1) if i.kind == "load" and i.base is not None and i.index is None else None
+    )
+    updated = -1 if i.updated is None else i.updated
+    return (_issue_class(i), reads, i.writes, updated, early, *_latency(i, holds), holds, narrow, bank)
+
+
+@lru_cache(maxsize=65536)
+def _steps(code: bytes) -> tuple[_Step, ...]:
+    return tuple(_step(i) for i in decode_block(code))
+
+
+def _simulate(
+    sections: Sequence[tuple[tuple[_Step, ...], bool]], issues: list[Issue] | None = None
+) -> list[float]:
+    """The cycle at which each section's last instruction issues (or lets the next one issue).
+
+    A section is a block and whether a taken branch led to it, which starts a new cycle.
+    """
+    late, early, behind = [-9.0] * 64, [-9.0] * 64, [-9.0] * 64
+    loaded = [False] * 64
+    after_load = RULES["multiply_after_load"].value
+    narrow_cost, buffer_lag = RULES["narrow_store"].value, RULES["store_buffer"].value
+    cycle, used, older, older_bank = -1.0, 2, PLAIN_ALU, None
+    written = -99.0  # when the store buffer will have written its last narrow store
+    marks = []
+    for steps, taken in sections:
+        if taken:
+            used = 2
+        for (
+            kind,
+            reads,
+            writes,
+            updated,
+            may_early,
+            to_late,
+            to_early,
+            to_behind,
+            holds,
+            narrow,
+            bank,
+        ) in steps:
+            reason = ""
+            t = cycle
+            if used == 2:
+                t += 1
+            elif not _PAIRS[older][kind]:
+                t += 1
+                reason = f"does not pair with a {_NAMES[older]}"
+            elif (
+                kind == LOAD
+                and older == LOAD
+                and not (bank and older_bank and bank[0] == older_bank[0] and bank[1] != older_bank[1])
+            ):
+                t += 1
+                reason = "two loads, perhaps of the same bank"
+            for register, where in reads:
+                if where == _LATE:
+                    need = late[register]
+                elif where == _EARLY:
+                    need = early[register]
+                elif where == _BEHIND:
+                    need = behind[register]
+                else:
+                    need = late[register] + (after_load if loaded[register] else 0)
+                if need > t:
+                    t = need
+                    reason = f"waits for r{register}" if register < 32 else f"waits for s{register - 32}"
+            if narrow:
+                if written - t > buffer_lag:
+                    t = float(-(-(written - buffer_lag) // 1))
+                    reason = "store buffer full of narrow stores"
+                written = max(written, t) + narrow_cost
+            first = t > cycle
+            if issues is not None:
+                issues.append(Issue(t, t - cycle + holds - 1, reason))
+            if first:
+                used, older, older_bank = 1, kind, bank
+            else:
+                used = 2
+            cycle = t + holds - 1
+            if holds > 1:
+                used = 2
+            shifter_free = first or older not in (SHIFTED_ALU, EXTRACT)
+            can_early = first if may_early == _ADDER else shifter_free if may_early == _SHIFTER else False
+            if can_early and all(early[register] <= t for register, _ in reads):
+                to_late, to_early, to_behind = 0, 1, 0
+            for register in writes:
+                if register == updated:
+                    late[register] = early[register] = behind[register] = t + 1
+                    loaded[register] = False
+                else:
+                    late[register], early[register], behind[register] = (
+                        t + to_late,
+                        t + to_early,
+                        t + to_behind,
+                    )
+                    loaded[register] = kind == LOAD or (kind == SOLO and to_late == holds)
+        marks.append(cycle)
+    return marks
+
+
+_CONTEXT = 8  # instructions of the block before that can still matter
+_WARM, _ROUNDS = 4, 12
+
+
+class CortexM7:
+    """The Cortex-M7 pipeline, caches apart."""
+
+    name = "cortex-m7"
+    model = "cortex-m7/1"
+    rules = RULES
+
+    def step_cycles(self, before: bytes, block: bytes, address: int, taken: bool) -> float:
+        """See `rules.Core`."""
+        marks = _simulate(((_steps(before)[-_CONTEXT:], True), (_steps(block), taken)))
+        return marks[1] - marks[0]
+
+    def loop_cycles(self, block: bytes, address: int) -> float:
+        """See `rules.Core`; never less than the fetch of the block's bytes."""
+        marks = _simulate([(_steps(block), True)] * _ROUNDS)
+        width = int(RULES["fetch_bytes"].value)
+        windows = (address + len(block) - 1) // width - address // width + 1
+        return max((marks[-1] - marks[_WARM - 1]) / (_ROUNDS - _WARM), windows)
+
+    def branch_cycles(self, block: bytes, executed: int, left_taken: int, mispredicted: int) -> float:
+        """See `rules.Core`."""
+        instructions = decode_block(block)
+        last = instructions[-1]
+        if not last.writes_pc:
+            return 0.0
+        if last.mnemonic in {"bx", "pop", "ldm"}:
+            return executed * RULES["return"].value
+        if last.mnemonic in {"tbb", "tbh", "blx", "ldr", "mov", "add"}:
+            return executed * RULES["indirect"].value
+        far = _flags_far(block)
+        return mispredicted * RULES["mispredict_early_flags" if far else "mispredict"].value
+
+    def trace(self, before: bytes, block: bytes, address: int, taken: bool) -> tuple[Issue, ...]:
+        """See `rules.Core`."""
+        issues: list[Issue] = []
+        steps = _steps(block)
+        if before == block and taken:
+            _simulate([(steps, True)] * _ROUNDS, issues)
+        else:
+            _simulate(((_steps(before)[-_CONTEXT:], True), (steps, taken)), issues)
+        return tuple(issues[-len(steps) :])
+
+
+@lru_cache(maxsize=65536)
+def _flags_far(block: bytes) -> bool:
+    """The flags of the final branch are set at least three cycles before it."""
+    instructions = decode_block(block)
+    place = max((n for n, i in enumerate(instructions[:-1]) if i.sets_flags), default=None)
+    if place is None or instructions[-1].mnemonic != "b":
+        return False
+    issues: list[Issue] = []
+    _simulate([(_steps(block), True)], issues)
+    return issues[-1].cycle - issues[place].cycle >= 3

@@ -1,0 +1,236 @@
+"""A trace and a board become estimated cycles: for the whole, and for each segment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyhil.errors import UsageError
+from tinyhil.harness.boards import Board
+from tinyhil.harness.targets.recorder.trace import BLOCK_COLUMNS, REGION_COLUMNS, Block, Segment, Trace
+from tinyhil.harness.timing.cortex_m4 import CortexM4
+from tinyhil.harness.timing.cortex_m7 import CortexM7
+from tinyhil.harness.timing.decode import decode_block
+from tinyhil.harness.timing.image import Image
+from tinyhil.harness.timing.memory import MemoryTiming, memory_timing
+from tinyhil.harness.timing.rules import Core
+
+CORES: Mapping[str, Core] = {"cortex-m7": CortexM7(), "cortex-m4": CortexM4()}
+
+#: Half-width of the interval as parts of each kind of cycles, added as if independent. The meaning is
+#: coverage: on the validation rows of docs/timing.md at least 95 % of the measurements lie inside.
+SPREAD: Mapping[str, Mapping[str, float]] = {
+    "cortex-m7": {
+        "core": 0.04,
+        "branches": 0.20,
+        "fetch": 0.30,
+        "flash": 0.20,
+        "sram": 0.40,
+        "unaligned": 0.30,
+    },
+    "cortex-m4": {
+        "core": 0.05,
+        "branches": 0.15,
+        "fetch": 0.50,
+        "flash": 0.20,
+        "sram": 0.40,
+        "unaligned": 0.50,
+    },
+}
+#: Without caches nothing was validated, and most cycles are waits.
+SPREAD_UNCACHED = 0.35
+PARTS = ("core", "branches", "fetch", "flash", "sram", "unaligned")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Estimated core cycles, never a measurement.
+
+    `low` to `high`: at least 95 % of the validation measurements lay inside theirs. `model` names
+    the core's rules and the board's penalties. `parts` splits `value`: core (issue and operand
+    stalls), branches (mispredictions, refills, returns), fetch (code lines), flash and sram (data
+    lines), unaligned. `notes` say what is unusual about the run.
+    """
+
+    value: float
+    low: float
+    high: float
+    model: str
+    instructions: int
+    parts: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def record(self) -> dict[str, object]:
+        """The `cycles_est` of a record, in whole cycles."""
+        return {
+            "value": round(self.value),
+            "low": int(self.low),
+            "high": round(self.high + 0.5),
+            "model": self.model,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class BlockCosts:
+    """Costs of a trace's blocks and steps, computed once and used for every segment.
+
+    `steps`: cycles by (block left, block entered).
+    """
+
+    core: Core
+    memory: MemoryTiming
+    blocks: tuple[Block, ...]
+    steps: Mapping[tuple[int, int], float]
+    regions: tuple[str, ...]
+    uncached: tuple[bool, bool]  # instruction cache off, data cache off
+    notes: tuple[str, ...]
+
+
+def block_costs(
+    trace: Trace, board: Board, image: Image | None = None, overrides: Mapping[str, float] | None = None
+) -> BlockCosts:
+    """Prepares `estimate_segment` for a trace.
+
+    Raises UsageError for a core without a model, a trace without steps, or code that neither the
+    trace nor the image has.
+    """
+    core = CORES.get(board.core)
+    if core is None:
+        raise UsageError(f"there is no pipeline model of {board.core}; there is one of {', '.join(CORES)}")
+    if not trace.has_edges:
+        raise UsageError("this trace has block counts only; record it with edges=1 to estimate cycles")
+    memory = memory_timing(board, overrides)
+    blocks = tuple(_with_code(block, image) for block in trace.blocks)
+    pairs = {(int(a), int(b)) for segment in trace.segments for a, b in segment.edges[:, :2]}
+    steps = {}
+    for left, entered in pairs:
+        steps[left, entered] = _step(core, blocks[left], blocks[entered])
+    off = tuple(trace.settings.get(name, "1:").startswith("0:") for name in ("icache", "dcache"))
+    notes = [
+        f"the {name} cache was off"
+        for name, is_off in zip(("instruction", "data"), off, strict=True)
+        if is_off
+    ]
+    notes += [
+        f"no {name} simulation in the trace" for name in ("icache", "dcache") if name not in trace.settings
+    ]
+    notes += [f"changed: {', '.join(memory.overrides)}"] if memory.overrides else []
+    return BlockCosts(core, memory, blocks, steps, tuple(trace.regions), (off[0], off[1]), tuple(notes))
+
+
+def _with_code(block: Block, image: Image | None) -> Block:
+    """The block with its machine code from the image where the trace leaves it out."""
+    if block.code:
+        return block
+    for size in range(2 * block.instructions, 4 * block.instructions + 1, 2):
+        code = image.read(block.address, size) if image else None
+        if code and len(decode_block(code)) == block.instructions and _whole(code):
+            return replace(block, code=code)
+    raise UsageError(f"no image has the code at 0x{block.address:08x}; give it with --image FILE@ADDRESS")
+
+
+def _whole(code: bytes) -> bool:
+    return sum(i.size for i in decode_block(code)) == len(code)
+
+
+def _step(core: Core, left: Block, entered: Block) -> float:
+    if left is entered:
+        return core.loop_cycles(entered.code, entered.address)
+    taken = entered.address != left.address + len(left.code)
+    return core.step_cycles(left.code, entered.code, entered.address, taken)
+
+
+def _region(row: NDArray[np.int64], region: int) -> dict[str, int]:
+    start = 1 + len(BLOCK_COLUMNS) + region * len(REGION_COLUMNS)
+    return dict(zip(REGION_COLUMNS, row[start : start + len(REGION_COLUMNS)].tolist(), strict=True))
+
+
+def estimate_segment(costs: BlockCosts, segment: Segment) -> Estimate:
+    """Estimated cycles of one segment."""
+    parts = dict.fromkeys(PARTS, 0.0)
+    core, memory = costs.core, costs.memory
+    left_taken: dict[int, int] = {}
+    left_by: dict[int, int] = {}
+    for left, entered, count in segment.edges.tolist():
+        parts["core"] += costs.steps[left, entered] * count
+        left_by[left] = left_by.get(left, 0) + count
+        if costs.blocks[entered].address != costs.blocks[left].address + len(costs.blocks[left].code):
+            left_taken[left] = left_taken.get(left, 0) + count
+    for place, executed, mispredicted, *_ in segment.ran.tolist():
+        parts["branches"] += core.branch_cycles(
+            costs.blocks[place].code, executed, left_taken.get(place, 0), mispredicted
+        )
+    totals = segment.ran.sum(axis=0) if len(segment.ran) else np.zeros(segment.ran.shape[1], dtype=np.int64)
+    parts["unaligned"] = float(totals[4]) * core.rules["unaligned_load"].value
+    if costs.uncached[0]:
+        parts["fetch"] = memory.flash_access * sum(
+            executed * _windows(costs.blocks[place]) for place, executed, *_ in segment.ran.tolist()
+        )
+    else:
+        parts["fetch"] = float(totals[3]) * memory.fetch_line
+    for number, name in enumerate(costs.regions):
+        counts = _region(totals, number)
+        part = "flash" if name == "flash" else "sram"
+        flash = part == "flash"
+        if costs.uncached[1]:
+            parts[part] += counts["accesses"] * (memory.flash_access if flash else memory.ram_access)
+        else:
+            line = memory.flash_line if flash else memory.ram_line
+            parts[part] += (counts["load_misses"] + counts["store_misses"]) * line
+    return _with_interval(parts, costs, segment.instructions)
+
+
+def _windows(block: Block) -> int:
+    """Fetches of 8 bytes that a block takes without an instruction cache."""
+    return (block.address + len(block.code) - 1) // 8 - block.address // 8 + 1
+
+
+def _with_interval(parts: Mapping[str, float], costs: BlockCosts, instructions: int) -> Estimate:
+    value = sum(parts.values())
+    spread = SPREAD[costs.core.name]
+    half = float(np.sqrt(sum((spread[name] * cycles) ** 2 for name, cycles in parts.items())))
+    half = max(half, value * SPREAD_UNCACHED) if any(costs.uncached) else half
+    model = f"{costs.core.model}+{costs.memory.id}"
+    return Estimate(value, value - half, value + half, model, instructions, dict(parts), costs.notes)
+
+
+def total(estimates: Iterable[Estimate]) -> Estimate:
+    """The sum of segments; their errors are taken to be the same error, so intervals add up."""
+    all_of = list(estimates)
+    if not all_of:
+        raise UsageError("there is nothing to add up: no segment matches")
+    parts = {name: sum(e.parts[name] for e in all_of) for name in PARTS}
+    return Estimate(
+        sum(e.value for e in all_of),
+        sum(e.low for e in all_of),
+        sum(e.high for e in all_of),
+        all_of[0].model,
+        sum(e.instructions for e in all_of),
+        parts,
+        all_of[0].notes,
+    )
+
+
+@dataclass(frozen=True)
+class TraceEstimate:
+    """Estimates of a whole trace: one per segment, and the sum over all of them."""
+
+    total: Estimate
+    segments: tuple[tuple[Segment, Estimate], ...]
+
+    def of(self, segments: Sequence[Segment]) -> Estimate:
+        """The sum over some of the segments, such as one inference or one layer."""
+        wanted = {segment.index for segment in segments}
+        return total(e for segment, e in self.segments if segment.index in wanted)
+
+
+def estimate(
+    trace: Trace, board: Board, image: Image | None = None, overrides: Mapping[str, float] | None = None
+) -> TraceEstimate:
+    """Estimated cycles of everything in the trace on the board. Raises UsageError as `block_costs` does."""
+    costs = block_costs(trace, board, image, overrides)
+    rows = tuple((segment, estimate_segment(costs, segment)) for segment in trace.segments)
+    return TraceEstimate(total(e for _, e in rows), rows)

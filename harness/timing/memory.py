@@ -1,0 +1,127 @@
+"""What a board's memories cost: the `[timing]` table of boards/*.toml, and the recorder's settings.
+
+docs/timing.md lists the keys. Penalties are in core cycles at the board's full clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tinyhil.errors import UsageError
+from tinyhil.harness.boards import Board
+from tinyhil.harness.targets.recorder import CacheModel
+
+
+@dataclass(frozen=True)
+class MemoryTiming:
+    """Penalties of one board.
+
+    `flash_line`, `ram_line`: cycles per cache line read from flash or from cached RAM.
+    `fetch_line`: cycles per line of code that the instruction cache lacks. `flash_access`,
+    `ram_access`: cycles of one access, and of one fetch of 8 bytes, when the cache is off.
+    `icache`, `dcache`: what the recorder simulates. `overrides` has the options that made this
+    differ from the board's file.
+    """
+
+    flash_wait_states: int
+    flash_line: float
+    ram_line: float
+    fetch_line: float
+    flash_access: float
+    ram_access: float
+    icache: CacheModel | None
+    dcache: CacheModel | None
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The penalties in short, for provenance."""
+        values = (self.flash_line, self.ram_line, self.fetch_line)
+        return f"ws{self.flash_wait_states}:" + ":".join(f"{value:g}" for value in values)
+
+
+def _cache(table: Mapping[str, Any]) -> CacheModel:
+    return CacheModel(
+        int(table["size"]), int(table["ways"]), int(table.get("line", 32)), table.get("replacement", "rr")
+    )
+
+
+def memory_timing(board: Board, overrides: Mapping[str, float] | None = None) -> MemoryTiming:
+    """The board's penalties; `overrides` replaces single keys of its `[timing]` table.
+
+    Raises UsageError for a board without the table: it has no latency model.
+    """
+    table = board.extra.get("timing")
+    if not table:
+        raise UsageError(
+            f"board {board.name} has no [timing] table, so no latency can be estimated (docs/timing.md)"
+        )
+    table = dict(table)
+    unknown = set(overrides or {}) - {
+        "flash_wait_states",
+        "flash_line",
+        "ram_line",
+        "fetch_line",
+        "flash_access",
+    }
+    unknown -= {"ram_access", "flash_reads_per_line"}
+    if unknown:
+        raise UsageError(f"no timing value is called {', '.join(sorted(unknown))}; docs/timing.md lists them")
+    try:
+        table.update(overrides or {})
+        waits = int(table.get("flash_wait_states", board.extra.get("hal", {}).get("flash_wait_states", 0)))
+        line = float(table.get("flash_reads_per_line", 1)) * waits + float(table.get("flash_line_fixed", 0))
+        flash_line = float(table.get("flash_line", line))
+        icache, dcache = table.get("icache"), table.get("dcache")
+        timing = MemoryTiming(
+            flash_wait_states=waits,
+            flash_line=flash_line,
+            ram_line=float(table.get("ram_line", 0)),
+            fetch_line=float(table.get("fetch_line", flash_line)),
+            flash_access=float(table.get("flash_access", waits + 3)),
+            ram_access=float(table.get("ram_access", 2)),
+            icache=_cache(icache) if icache else _own(board.icache),
+            dcache=_cache(dcache) if dcache else _own(board.dcache),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"board {board.name}: {error!r} in its [timing] table; docs/timing.md lists the keys"
+        ) from error
+    return replace(timing, overrides=tuple(f"{k}={v:g}" for k, v in sorted((overrides or {}).items())))
+
+
+def _own(cache: Any) -> CacheModel | None:
+    """The core's own cache; the Cortex-M7 replaces in turn, as far as is known."""
+    return CacheModel(cache.size, cache.ways, cache.line) if cache else None
+
+
+def data_regions(board: Board, *, emulated: bool) -> dict[str, tuple[int, int]]:
+    """The ranges behind the data cache: `flash`, and `sram` where the core caches RAM.
+
+    DTCM answers at once and is left out. `emulated`: addresses of the emulator twin's memory map.
+    """
+    shift_flash = board.twin.flash_origin - board.flash.origin if emulated and board.twin else 0
+    shift_ram = board.twin.ram_origin - board.ram.origin if emulated and board.twin else 0
+    low = board.flash.origin + shift_flash
+    regions = {"flash": (low, low + board.flash.size)}
+    if board.dcache is None:
+        return regions  # Cortex-M4: only the flash has a cache, RAM answers at once
+    start, end = board.ram.origin, board.ram.origin + board.ram.size
+    for region in board.regions:
+        if region.name == "dtcm" and region.origin <= start < region.origin + region.size:
+            start = region.origin + region.size
+    regions["sram"] = (start + shift_ram, end + shift_ram)
+    return regions
+
+
+def recorder_options(board: Board, *, emulated: bool = True) -> dict[str, Any]:
+    """Keyword arguments of `plugin_argument` that record all that `estimate` needs for the board."""
+    timing = memory_timing(board)
+    return {
+        "edges": True,
+        "icache": timing.icache,
+        "dcache": timing.dcache,
+        "regions": data_regions(board, emulated=emulated),
+    }

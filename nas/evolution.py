@@ -1,0 +1,338 @@
+"""Stage 2 of the search: evolution under memory and latency budgets, and random search to compare.
+
+The searcher knows nothing of engines, boards or data: it is given three functions, what a network
+needs (RAM, flash), how long it runs, how good it is. A draw that breaks the budget is rejected and
+drawn again, a bounded number of times; an impossible budget ends in an explanation.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tinyhil.errors import UsageError
+from tinyhil.nas.arch import Arch, parse
+from tinyhil.nas.space import Needs, Space
+
+Genes = list[list[tuple[int, int]]]
+FORMAT = "tinyhil-search/1"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a network may take: bytes of RAM and flash, and run time in the latency model's unit."""
+
+    ram: int
+    flash: int
+    latency: float | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The paper's: 100 networks, the best 20 are parents of 50 crossings and 50 mutations, 30 times.
+
+    `tries` bounds the draws for one child, `remeasure_every` is in generations (0: never), and
+    `top` is how many networks are then measured.
+    """
+
+    population: int = 100
+    parents: int = 20
+    crossings: int = 50
+    mutations: int = 50
+    probability: float = 0.1
+    generations: int = 30
+    tries: int = 500
+    remeasure_every: int = 0
+    top: int = 5
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A network that fits, and its accuracy (or whatever is maximised)."""
+
+    arch: Arch
+    score: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The last population, best first; the best score after each generation; how many networks were
+    scored, how many were drawn and rejected; and those that were measured on the way, in order."""
+
+    ranked: tuple[Scored, ...]
+    history: tuple[float, ...]
+    scored: int
+    rejected: int
+    remeasured: tuple[Arch, ...] = ()
+
+    @property
+    def best(self) -> Scored:
+        """The winner."""
+        return self.ranked[0]
+
+
+@dataclass
+class Judge:
+    """Asks the three questions, each once per network, and keeps what was nearest to fitting."""
+
+    budget: Budget
+    needs: Needs
+    score: Callable[[Arch], float]
+    latency: Callable[[Arch], float] | None = None
+    scores: dict[Arch, float] = field(default_factory=dict)
+    rejected: int = 0
+    _excess: dict[Arch, dict[str, tuple[float, float]]] = field(default_factory=dict)
+    _nearest: tuple[float, Arch] | None = None
+
+    def excess(self, arch: Arch) -> dict[str, tuple[float, float]]:
+        """The constraints that `arch` breaks: name -> (what it takes, what is allowed)."""
+        if arch not in self._excess:
+            need = self.needs(arch)
+            asked: dict[str, tuple[float, float]] = {
+                "ram": (need.ram, self.budget.ram),
+                "flash": (need.flash, self.budget.flash),
+            }
+            if self.budget.latency is not None and self.latency is not None:
+                asked["latency"] = (self.latency(arch), self.budget.latency)
+            self._excess[arch] = {name: pair for name, pair in asked.items() if pair[0] > pair[1]}
+        return self._excess[arch]
+
+    def fits(self, arch: Arch) -> bool:
+        """Whether `arch` is within the budget; remembers the nearest miss."""
+        broken = self.excess(arch)
+        if broken:
+            self.rejected += 1
+            worst = max(takes / allowed for takes, allowed in broken.values())
+            if self._nearest is None or worst < self._nearest[0]:
+                self._nearest = (worst, arch)
+        return not broken
+
+    def judge(self, arch: Arch) -> Scored:
+        """`arch` with its score."""
+        if arch not in self.scores:
+            self.scores[arch] = self.score(arch)
+        return Scored(arch, self.scores[arch])
+
+    def forget_needs(self) -> None:
+        """Ask again what networks take: the latency model has learned."""
+        self._excess.clear()
+
+    def explain(self, tries: int) -> UsageError:
+        """Why no network was found: the nearest one, and what it would need."""
+        if self._nearest is None:
+            return UsageError(f"no network was found in {tries} draws")
+        _, arch = self._nearest
+        parts = [
+            f"{name} {takes:,.0f} where {allowed:,.0f} is allowed ({takes / allowed - 1:+.1%})"
+            for name, (takes, allowed) in self.excess(arch).items()
+        ]
+        return UsageError(
+            f"no network within the budget was found in {tries} draws. The nearest one takes "
+            f"{', '.join(parts)}: {arch}. Raise these limits to that, or search a smaller width or resolution"
+        )
+
+
+def genes_of(arch: Arch) -> Genes:
+    """(kernel, expansion) of each block of each searched stage."""
+    return [[(block.kernel, block.expansion) for block in stage] for stage in arch.stages[1:]]
+
+
+def space_of(arch: Arch, spaces: Sequence[Space]) -> Space:
+    """The one of `spaces` that `arch` belongs to."""
+    for space in spaces:
+        if (space.width, space.resolution) == (arch.width, arch.resolution):
+            return space
+    raise UsageError(f"{arch} belongs to none of the spaces {', '.join(map(str, spaces))}")
+
+
+def mutate(arch: Arch, spaces: Sequence[Space], probability: float, source: random.Random) -> Arch:
+    """Each kernel, expansion and depth, and the space itself, redrawn with `probability`."""
+    space = space_of(arch, spaces)
+    if source.random() < probability:
+        space = source.choice(spaces)
+    family = space.family
+    genes = genes_of(arch)
+    for number, stage in enumerate(genes):
+        if source.random() < probability:
+            depth = source.choice(family.depths(number))
+            del stage[depth:]
+            while len(stage) < depth:
+                stage.append((source.choice(family.kernels), source.choice(family.expansions)))
+        for at, (kernel, expansion) in enumerate(stage):
+            new_kernel = source.choice(family.kernels) if source.random() < probability else kernel
+            new_expansion = source.choice(family.expansions) if source.random() < probability else expansion
+            stage[at] = (new_kernel, new_expansion)
+    return space.build(genes)
+
+
+def cross(one: Arch, other: Arch, spaces: Sequence[Space], source: random.Random) -> Arch:
+    """Space, depths, and each block's kernel and expansion from either parent."""
+    space = space_of(source.choice((one, other)), spaces)
+    genes: Genes = []
+    for first, second in zip(genes_of(one), genes_of(other), strict=True):
+        length = len(source.choice((first, second)))
+        stage = []
+        for at in range(length):
+            having = [parent for parent in (first, second) if at < len(parent)]
+            stage.append((source.choice(having)[at][0], source.choice(having)[at][1]))
+        genes.append(stage)
+    return space.build(genes)
+
+
+def draw(
+    make: Callable[[random.Random], Arch], judge: Judge, source: random.Random, tries: int, taken: set[Arch]
+) -> Arch | None:
+    """A network from `make` that fits and is not in `taken`; None after `tries` draws."""
+    for _ in range(tries):
+        arch = make(source)
+        if arch not in taken and judge.fits(arch):
+            return arch
+    return None
+
+
+def evolve(
+    spaces: Sequence[Space],
+    judge: Judge,
+    settings: Settings,
+    state: Path | None = None,
+    remeasure: Callable[[Sequence[Arch]], bool] | None = None,
+    progress: Callable[[int, Outcome], None] | None = None,
+) -> Outcome:
+    """The search. With `state`, every generation is kept there, and a search that finds the state of
+    the same budget, spaces and settings goes on from it to the same result.
+
+    `remeasure` is given the best networks and says whether what is known of latency has changed.
+    """
+    identity = {
+        "format": FORMAT, "spaces": " ".join(map(str, spaces)), "settings": repr(settings),
+        "budget": repr(judge.budget),
+    }  # fmt: skip
+    outcome = _load(state, identity) if state is not None and state.exists() else None
+    if outcome is not None:
+        judge.rejected = outcome.rejected
+        judge.scores.update({one.arch: one.score for one in outcome.ranked})
+        if remeasure is not None and outcome.remeasured and remeasure(outcome.remeasured):
+            judge.forget_needs()
+    for generation in range(len(outcome.history) if outcome else 0, settings.generations + 1):
+        source = random.Random(f"{settings.seed} {generation}")
+        parents = outcome.ranked[: settings.parents] if outcome else ()
+        scored = outcome.scored if outcome else 0
+        children = _children(spaces, judge, settings, source, parents)
+        survivors = [one for one in parents if judge.fits(one.arch)]
+        fresh = [judge.judge(arch) for arch in children]
+        ranked = sorted([*survivors, *fresh], key=lambda one: (-one.score, str(one.arch)))
+        ranked = ranked[: settings.population]
+        if not ranked:
+            raise judge.explain(settings.tries)
+        history = (*(outcome.history if outcome else ()), ranked[0].score)
+        again = outcome.remeasured if outcome else ()
+        outcome = Outcome(tuple(ranked), history, scored + len(fresh), judge.rejected, again)
+        every = settings.remeasure_every
+        if remeasure is not None and every and generation % every == every - 1:
+            top = tuple(one.arch for one in ranked[: settings.top])
+            outcome = replace(outcome, remeasured=(*outcome.remeasured, *top))
+            if remeasure(top):
+                judge.forget_needs()
+        if state is not None:
+            _save(state, identity, outcome)
+        if progress is not None:
+            progress(generation, outcome)
+    assert outcome is not None
+    return outcome
+
+
+def random_search(spaces: Sequence[Space], judge: Judge, count: int, seed: int, tries: int = 500) -> Outcome:
+    """`count` networks drawn uniformly from those that fit: what any search must beat."""
+    source = random.Random(f"random {seed}")
+    taken: set[Arch] = set()
+    ranked: list[Scored] = []
+    history: list[float] = []
+    for _ in range(count):
+        arch = draw(lambda s: s.choice(spaces).sample(s), judge, source, tries, taken)
+        if arch is None:
+            break
+        taken.add(arch)
+        ranked.append(judge.judge(arch))
+        history.append(max(ranked[-1].score, history[-1] if history else ranked[-1].score))
+    if not ranked:
+        raise judge.explain(tries)
+    ranked.sort(key=lambda one: (-one.score, str(one.arch)))
+    return Outcome(tuple(ranked), tuple(history), len(ranked), judge.rejected)
+
+
+def _children(
+    spaces: Sequence[Space],
+    judge: Judge,
+    settings: Settings,
+    source: random.Random,
+    parents: Sequence[Scored],
+) -> list[Arch]:
+    """The new networks of a generation; fewer than asked for where the budget leaves no more."""
+
+    def fresh(s: random.Random) -> Arch:
+        return s.choice(spaces).sample(s)
+
+    def crossing(s: random.Random) -> Arch:
+        one, other = s.choice(parents).arch, s.choice(parents).arch
+        return cross(one, other, spaces, s)
+
+    def mutation(s: random.Random) -> Arch:
+        return mutate(s.choice(parents).arch, spaces, settings.probability, s)
+
+    plan = (
+        [fresh] * settings.population
+        if not parents
+        else [crossing] * settings.crossings + [mutation] * settings.mutations
+    )
+    taken = {one.arch for one in parents}
+    found: list[Arch] = []
+    exhausted: set[Callable[[random.Random], Arch]] = set()
+    for make in plan:
+        if make in exhausted:
+            continue
+        arch = draw(make, judge, source, settings.tries, taken)
+        if arch is None:
+            exhausted.add(make)  # the same draw again would only fail as long
+            continue
+        taken.add(arch)
+        found.append(arch)
+    if not parents and not found:
+        raise judge.explain(settings.tries)
+    return found
+
+
+def _save(path: Path, identity: dict[str, str], outcome: Outcome) -> None:
+    table = {
+        "identity": identity,
+        "ranked": [[str(one.arch), one.score] for one in outcome.ranked],
+        "history": outcome.history,
+        "scored": outcome.scored,
+        "rejected": outcome.rejected,
+        "remeasured": list(map(str, outcome.remeasured)),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_text(json.dumps(table))
+    part.replace(path)
+
+
+def _load(path: Path, identity: dict[str, str]) -> Outcome:
+    try:
+        table: dict[str, Any] = json.loads(path.read_text())
+        different = [name for name in identity if table["identity"].get(name) != identity[name]]
+        if different:
+            raise UsageError(
+                f"{path} is the state of a search with another {', '.join(different)}: "
+                "delete it or search in another folder"
+            )
+        ranked = tuple(Scored(parse(text), float(score)) for text, score in table["ranked"])
+        again = tuple(map(parse, table["remeasured"]))
+        return Outcome(ranked, tuple(table["history"]), int(table["scored"]), int(table["rejected"]), again)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path} is not the state of a search ({error!r}); delete it") from error

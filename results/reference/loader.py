@@ -20,9 +20,10 @@ class Reference:
     """One row from elsewhere.
 
     `origin` is "published" (somebody else's number) or "measured earlier" (with this project's
-    method, by the versions that `conditions` names). `latency_s` in seconds as published,
-    `instructions` counted in an emulator; bytes for `peak_ram`, `arena` and `flash`. `outcome` says why
-    a row has no numbers. `accuracy` in per cent, as published. `url` is for readers; nothing is fetched.
+    method, by the versions that `conditions` names); `note` is what is special about this row.
+    `latency_s` in seconds, as published; `instructions` counted in an emulator; bytes for
+    `peak_ram`, `arena` and `flash`; `accuracy` in per cent. `outcome` says why a row has no numbers.
+    `url` is for readers; nothing is fetched.
     """
 
     network: str
@@ -35,6 +36,7 @@ class Reference:
     date: str
     url: str
     conditions: str
+    note: str = ""
     latency_s: float | None = None
     instructions: int | None = None
     peak_ram: int | None = None
@@ -64,22 +66,18 @@ def load_references() -> tuple[Reference, ...]:
 
 
 def references_for(model: str, references: Iterable[Reference]) -> list[Reference]:
-    """The rows about the network `model`: the same name, or a name that `model` ends or begins with."""
-    return [row for row in references if row.network == ALIASES.get(model, model)]
+    """The rows about the network `model`, under any name that the tables have for it."""
+    names = next((group for group in SAME if model in group), {model})
+    return [row for row in references if row.network in names]
 
 
-ALIASES = {
-    "te_vww": "mcunet-vww1",
-    "mcunet-vww1": "mcunet-vww1",
-    "person_detect": "tflm_person_detect",
-    "micro_speech": "tflm_micro_speech",
-}
-"""File names of networks that are known by another name in the tables."""
+SAME = ({"te_vww", "mcunet-vww1"},)
+"""Names of one network: TinyEngine ships mcunet-vww1 as vww.tflite."""
 
 
 def _reference(row: dict[str, str], source: dict[str, str]) -> Reference:
     def number(column: str, scale: float = 1.0) -> float | None:
-        return float(row[column]) * scale if row.get(column) else None
+        return round(float(row[column]) * scale, 9) if row.get(column) else None
 
     def integer(column: str, scale: float = 1.0) -> int | None:
         value = number(column, scale)
@@ -94,9 +92,10 @@ def _reference(row: dict[str, str], source: dict[str, str]) -> Reference:
         clock_hz=integer("clock_mhz", 1e6),
         origin=source["origin"],
         source=source["title"],
-        date=source["date"],
+        date=row.get("date") or source["date"],
         url=source.get("url", ""),
-        conditions="; ".join(filter(None, [source.get("conditions", ""), row.get("note", "")])),
+        conditions=source.get("conditions", ""),
+        note=row.get("note", ""),
         latency_s=number("latency_ms", 1e-3),
         instructions=integer("instructions"),
         peak_ram=integer("ram_kib", 1024) if row.get("ram_kib") else integer("ram"),

@@ -27,8 +27,9 @@ def _number(value: str | float) -> str:
 
 
 def clean(text: str) -> str:
-    """`text` without control and direction characters: they break SVG files and can hide what is there."""
-    return "".join("�" if unicodedata.category(char) in ("Cc", "Cf", "Cs") else char for char in text)
+    """`text` without control and direction characters: they break files and can hide what is there."""
+    hidden = ("Cc", "Cf", "Cs")
+    return "".join(c if c == "\n" or unicodedata.category(c) not in hidden else "\ufffd" for c in text)
 
 
 def shorten(text: str, limit: int) -> str:

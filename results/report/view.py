@@ -399,7 +399,8 @@ def _history_figures(history: Sequence[Measurement], colours: Mapping[str, int])
 def _elsewhere(name: str, references: Sequence[Reference]) -> Table | None:
     if not references:
         return None
-    columns = ("Engine", "Board", "Origin", "Latency", "Instructions", "Peak RAM", "Flash", "Source")
+    words = ("Engine", "Board", "Origin", "Output")
+    columns = (*words, "Latency", "Instructions", "Peak RAM", "Flash", "Source")
     kinds = {"Latency": "published", "Instructions": "counted"}
     rows = []
     for row in references:
@@ -407,9 +408,10 @@ def _elsewhere(name: str, references: Sequence[Reference]) -> Table | None:
         missing = Cell(row.outcome or "–", "", look="warn" if row.outcome else "")
         rows.append(
             (
-                Cell(row.engine, row.engine),
+                Cell(row.engine, row.engine, note=row.note),
                 Cell(row.board, row.board, note=clock),
                 Cell(row.origin, row.origin, look="published" if row.origin == "published" else "earlier"),
+                _reference_output(row),
                 Cell(format_duration(row.latency_s), row.latency_s) if row.latency_s else missing,
                 Cell(
                     METRICS["instructions"].format(row.instructions),
@@ -425,12 +427,15 @@ def _elsewhere(name: str, references: Sequence[Reference]) -> Table | None:
         )
     return Table(
         f"{name} elsewhere: not measured here",
-        tuple(
-            Column(c, kinds.get(c, ""), numeric=c not in ("Engine", "Board", "Origin", "Source"))
-            for c in columns
-        ),
+        tuple(Column(c, kinds.get(c, ""), numeric=c not in (*words, "Source")) for c in columns),
         tuple(rows),
     )
+
+
+def _reference_output(row: Reference) -> Cell:
+    if row.bit_exact is None:
+        return Cell("–", "")
+    return Cell("bit-exact", "0", look="good") if row.bit_exact else Cell("differs", "1", look="warn")
 
 
 def overview_figures(

@@ -203,7 +203,6 @@ def _platformio(project: Path, cache_dir: Path, deadline: Deadline, jobs: int) -
         "PLATFORMIO_DISABLE_UPGRADE_CHECK": "true",
         "PLATFORMIO_NO_ANSI": "true",
         "SCONSFLAGS": "-k",  # one broken program must not keep the others from being built
-        "PYTHONPATH": "",
         "LC_ALL": "C",
     }
     command = [sys.executable, "-m", "platformio", "run", "--disable-auto-clean", "-j", str(jobs)]

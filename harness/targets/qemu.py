@@ -29,9 +29,10 @@ from tinyhil.harness.targets.session import Session, hold
 from tinyhil.harness.targets.target import Job, LayerCount, RawRun
 from tinyhil.harness.wire import Conversation, Crashed
 
-# PSRAM of each machine (Arm AN386 and AN500, memory map): no board's firmware is linked to it.
-_PSRAM = {"mps2-an386": 0x2100_0000, "mps2-an500": 0x6000_0000}
-_PSRAM_SIZE = 0x100_0000
+# Upper half of each machine's 16 MB PSRAM (Arm AN386 and AN500, memory map): firmware is linked to the
+# lower half at most (the H743's AXI SRAM).
+_PSRAM = {"mps2-an386": 0x2180_0000, "mps2-an500": 0x6080_0000}
+_PSRAM_SIZE = 0x80_0000
 _GRACE = 2.0  # seconds that a stopped QEMU gets to write its trace
 
 

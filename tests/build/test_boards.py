@@ -22,8 +22,8 @@ NAMES = {
     "stm32f407",
     "native",
 }
-# What QEMU's MPS2 machines have at these addresses.
-TWIN_MEMORY = {0x00000000: 4 << 20, 0x20000000: 4 << 20, 0x60000000: 16 << 20}
+# What QEMU's MPS2 machines have at these addresses; the upper half of the PSRAM holds the inputs.
+TWIN_MEMORY = {0x00000000: 4 << 20, 0x20000000: 4 << 20, 0x60000000: 8 << 20}
 
 each_chip = pytest.mark.parametrize("chip", CHIPS, ids=lambda chip: chip.name)
 

@@ -3,9 +3,8 @@ types and shapes checked. Messages here are without place; the reader puts it in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from math import isclose
 from typing import Any, TypeVar
 
 import tflite
@@ -37,7 +36,7 @@ from tinyhil.harness.model.graph import (
     Tensor,
     Transpose,
 )  # fmt: skip
-from tinyhil.harness.model.shapes import output_shape, same_pads
+from tinyhil.harness.model.shapes import same_pads
 
 T = TypeVar("T")
 
@@ -282,6 +281,9 @@ def _strided_slice(c: Context) -> tuple[OpSpec, int]:
     return StridedSlice(tuple(begin), tuple(end), tuple(steps), tuple(shrink)), 1
 
 
+# Their other inputs say only what the output tensor's shape says too.
+SHAPE_ONLY = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
+
 _PARSERS: dict[str, Callable[[Context], tuple[OpSpec, int]]] = {
     "CONV_2D": _conv,
     "DEPTHWISE_CONV_2D": _depthwise,
@@ -315,94 +317,3 @@ def parse_spec(c: Context) -> tuple[OpSpec, int]:
     if c.kind not in _PARSERS:
         raise UnsupportedOperator(f"not supported. Supported are {', '.join(_PARSERS)}.")
     return _PARSERS[c.kind](c)
-
-
-def check_op(c: Context, spec: OpSpec, operands: Sequence[Tensor | None]) -> None:
-    """Types, quantisation and shapes of one operator; MalformedModel or UnsupportedOperator."""
-    x, out = c.input(0), c.output
-    if isinstance(spec, Add | Mul):
-        c.input(1)
-    _check_types(spec, operands, out)
-    if x.data is not None and not isinstance(spec, Add | Mul | Concatenation):
-        raise UnsupportedOperator("works on a constant; let the converter fold constants.")
-    if isinstance(spec, Conv2D | DepthwiseConv2D | FullyConnected):
-        _check_weights(spec, operands[1], operands[2])
-    _check_quantization(spec, [t for t in operands if t is not None], out)
-    try:
-        expected = output_shape(spec, [t.shape for t in operands if t is not None], out.shape)
-    except ValueError as error:
-        raise MalformedModel(f"{error}.") from None
-    if expected != out.shape:
-        raise MalformedModel(
-            f"its output should have shape {list(expected)}, the file says {list(out.shape)}."
-        )
-
-
-def _check_types(spec: OpSpec, operands: Sequence[Tensor | None], out: Tensor) -> None:
-    activations = [
-        t for i, t in enumerate(operands)
-        if t is not None and (i == 0 or isinstance(spec, Add | Mul | Concatenation))
-    ]  # fmt: skip
-    inputs = {t.dtype for t in activations}
-    match spec:
-        case Quantize():
-            ok = inputs <= {DType.FLOAT32, DType.INT8} and out.dtype is DType.INT8
-        case Dequantize():
-            ok = inputs <= {DType.INT8} and out.dtype is DType.FLOAT32
-        case _:
-            ok = inputs <= {DType.INT8} and out.dtype is DType.INT8
-    if not ok:
-        types = sorted(inputs | {out.dtype})
-        if DType.FLOAT32 in types and not isinstance(spec, Quantize | Dequantize):
-            raise UnsupportedOperator(
-                "works on float32: this is a float network. tinyhil runs int8 networks; quantise it with "
-                "the TensorFlow Lite converter (full-integer quantisation, with a representative data set)."
-            )
-        raise UnsupportedOperator(
-            f"works on {' and '.join(types)}; supported is int8 "
-            "(QUANTIZE also takes float32, DEQUANTIZE gives it). Convert with int8 inputs and outputs."
-        )
-    for tensor in (*activations, out):
-        if tensor.dtype is DType.INT8 and (tensor.quant is None or tensor.quant.per_channel):
-            raise MalformedModel(f"tensor {tensor.name} is int8 but has no single scale and zero point.")
-
-
-def _check_weights(spec: OpSpec, weights: Tensor | None, bias: Tensor | None) -> None:
-    assert weights is not None
-    if weights.dtype not in (DType.INT8, DType.INT4):
-        raise UnsupportedOperator(f"its weights are {weights.dtype}; supported are int8 and int4.")
-    channel_axis = 3 if isinstance(spec, DepthwiseConv2D) else 0
-    quant = weights.quant
-    if quant is None:
-        raise MalformedModel(f"weights {weights.name} have no scale.")
-    if quant.per_channel and quant.axis != channel_axis:
-        raise MalformedModel(f"weights {weights.name} have a scale per index of dimension {quant.axis}.")
-    if any(quant.zero_point):
-        raise UnsupportedOperator(
-            "its weights have a zero point; supported are symmetric weights (zero point 0)."
-        )
-    if bias is not None:
-        if bias.data is None:
-            raise UnsupportedOperator("its bias is computed at run time; supported are constants.")
-        if bias.dtype is not DType.INT32:
-            raise UnsupportedOperator(f"its bias is {bias.dtype}; supported is int32.")
-        if bias.elements != weights.shape[channel_axis]:
-            raise MalformedModel(f"{bias.elements} biases for {weights.shape[channel_axis]} channels.")
-
-
-def _check_quantization(spec: OpSpec, operands: Sequence[Tensor], out: Tensor) -> None:
-    copies = isinstance(spec, AveragePool2D | MaxPool2D | Pad | Concatenation) or (
-        isinstance(spec, Relu) and spec.activation is not Activation.RELU
-    )
-    if copies and not all(_same_quantization(t, out) for t in operands):
-        raise UnsupportedOperator(
-            "its inputs and its output have different scales or zero points, which TFLite does not "
-            "convert here. Put a QUANTIZE operator in front, or convert the network again."
-        )
-    if isinstance(spec, Softmax | Logistic) and (out.zero_point != -128 or out.scale != 1 / 256):
-        raise UnsupportedOperator("its output must have scale 1/256 and zero point -128, as TFLite fixes it.")
-
-
-def _same_quantization(a: Tensor, b: Tensor) -> bool:
-    """Converters round the scales of equal tensors apart by some units in the last place."""
-    return a.zero_point == b.zero_point and isclose(a.scale, b.scale, rel_tol=1e-5)

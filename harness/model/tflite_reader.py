@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Sequence
-from dataclasses import replace
-from math import isfinite, prod
+from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import tflite
 
 from tinyhil.errors import MalformedModel, ModelError, UnsupportedOperator
@@ -25,35 +22,21 @@ from tinyhil.harness.model.graph import (
     AveragePool2D,
     Conv2D,
     DepthwiseConv2D,
-    DType,
     Graph,
     MaxPool2D,
     Op,
-    Quantization,
-    Tensor,
 )  # fmt: skip
-from tinyhil.harness.model.tflite_ops import Context, check_op, parse_spec
+from tinyhil.harness.model.tflite_checks import check_op
+from tinyhil.harness.model.tflite_ops import SHAPE_ONLY, Context, parse_spec
+from tinyhil.harness.model.tflite_tensors import MAX_TENSOR, TensorTable, text
 
 MAX_COUNT = 20_000  # tensors or operators; the largest published networks have a few thousand
 MAX_OPERANDS = 1024  # inputs of one operator, or of the network
-MAX_RANK = 6
-MAX_SCALES = 1 << 20  # of all tensors together
 # Far beyond any microcontroller, and still harmless to this machine:
-MAX_TENSOR = 8 << 20  # bytes of one activation, also of one padded image
 MAX_ACTIVATIONS = 256 << 20  # bytes of all activations together
 MAX_FILE = 32 << 20
 MAX_WORK = 10**10  # multiply-accumulates, or comparisons of pools
 
-_DTYPES = {
-    tflite.TensorType.INT4: DType.INT4, tflite.TensorType.INT8: DType.INT8,
-    tflite.TensorType.INT16: DType.INT16, tflite.TensorType.INT32: DType.INT32,
-    tflite.TensorType.INT64: DType.INT64, tflite.TensorType.UINT8: DType.UINT8,
-    tflite.TensorType.BOOL: DType.BOOL, tflite.TensorType.FLOAT32: DType.FLOAT32,
-}  # fmt: skip
-_ZERO_POINTS = {
-    DType.INT4: (-8, 7), DType.INT8: (-128, 127), DType.UINT8: (0, 255), DType.INT16: (-32768, 32767),
-}  # fmt: skip
-_TYPE_NAMES = {v: k for k, v in vars(tflite.TensorType).items() if isinstance(v, int)}
 _OP_NAMES = {v: k for k, v in vars(tflite.BuiltinOperator).items() if isinstance(v, int)}
 
 # What the flatbuffers runtime and NumPy raise when an offset or a length leads out of the file.
@@ -64,6 +47,8 @@ def load_tflite(path: str | Path) -> Graph:
     """Reads the file at `path`. Raises MalformedModel or UnsupportedOperator, and OSError where the
     file cannot be read. `sha256` is that of the file."""
     path = Path(path)
+    if (size := path.stat().st_size) > MAX_FILE:
+        raise UnsupportedOperator(f"{path.stem}: the file has {size:,} bytes; the limit is {MAX_FILE:,}.")
     return read_tflite(path.read_bytes(), path.stem)
 
 
@@ -98,6 +83,17 @@ def read_tflite(data: bytes | memoryview, name: str) -> Graph:
     return replace(graph, sha256=hashlib.sha256(view).hexdigest())
 
 
+@dataclass(frozen=True)
+class _RawOp:
+    """An operator of the file: what it is called in messages, its kind, its table, its tensors."""
+
+    where: str
+    kind: str
+    raw: Any
+    inputs: list[int]
+    outputs: list[int]
+
+
 class _Reader:
     """One pass over one file. Tensors are looked at only when an operator uses them."""
 
@@ -115,12 +111,8 @@ class _Reader:
                 "Convert the network without IF, WHILE or CALL."
             )
         self.subgraph: Any = self.model.Subgraphs(0)
-        self.tensors: dict[int, Tensor] = {}
+        self.tensors = TensorTable(view, self.model, self.subgraph)
         self.known: set[int] = set()  # tensors that have a value at this point of the execution
-        self.scales = 0
-        self.buffers: set[int] = set()  # those in use, and how many bytes they have together
-        self.constant_bytes = 0
-        self.copies: dict[tuple[int, DType], npt.NDArray[np.generic]] = {}
 
     def graph(self) -> Graph:
         """The whole network; tensors renumbered without those that only described other things."""
@@ -135,20 +127,20 @@ class _Reader:
         if len(set(inputs)) != len(inputs):
             raise MalformedModel("the same tensor is listed twice among the network's inputs.")
         for i in inputs:
-            if self.tensor(i).data is not None:
-                raise MalformedModel(f"network input {self._label(i)} is a constant.")
+            if self.tensors[i].data is not None:
+                raise MalformedModel(f"network input {self.tensors.label(i)} is a constant.")
         self.known.update(inputs)
-        ops = [self._op(i) for i in range(self.subgraph.OperatorsLength())]
+        ops = [self._op(raw) for raw in self._live_operators(inputs, outputs)]
         for i in outputs:
             if i not in self.known:
-                raise MalformedModel(f"network output {self._label(i)} is written by no operator.")
+                raise MalformedModel(f"network output {self.tensors.label(i)} is written by no operator.")
         used = sorted(
             {i for op in ops for i in (*op.inputs, *op.outputs) if i >= 0} | set(inputs) | set(outputs)
         )
         new = {old: n for n, old in enumerate(used)} | {-1: -1}
         graph = Graph(
             name=self.name,
-            tensors=tuple(self.tensor(i) for i in used),
+            tensors=tuple(self.tensors[i] for i in used),
             ops=tuple(
                 replace(
                     op, inputs=tuple(new[i] for i in op.inputs), outputs=tuple(new[i] for i in op.outputs)
@@ -163,29 +155,55 @@ class _Reader:
 
     # -- operators
 
-    def _op(self, number: int) -> Op:
+    def _live_operators(self, inputs: list[int], outputs: list[int]) -> list[_RawOp]:
+        """The operators that the outputs depend on, in order. Converters leave others behind: those that
+        work out the shape of a RESHAPE, which its output tensor has anyway."""
+        raws = [self._raw_op(number) for number in range(self.subgraph.OperatorsLength())]
+        written = set(inputs)
+        for raw in raws:
+            for out in raw.outputs:
+                if out in written:
+                    raise MalformedModel(
+                        f"{raw.where}: writes {self.tensors.label(out)}, which already has a value."
+                    )
+                written.add(out)
+        needed = set(outputs)
+        live = []
+        for raw in reversed(raws):
+            if needed.intersection(raw.outputs):
+                live.append(raw)
+                needed.update(raw.inputs)
+        return live[::-1]
+
+    def _raw_op(self, number: int) -> _RawOp:
         raw = self.subgraph.Operators(number)
         kind = self._kind(raw)
         where = f"operator {number} ({kind})"
         inputs = self._indices(f"the inputs of {where}", raw.InputsAsNumpy(), optional=True)
         outputs = self._indices(f"the outputs of {where}", raw.OutputsAsNumpy())
+        if kind in SHAPE_ONLY:
+            inputs = inputs[:1]
+        return _RawOp(where, kind, raw, inputs, outputs)
+
+    def _op(self, op: _RawOp) -> Op:
+        where, kind, raw, inputs, outputs = op.where, op.kind, op.raw, op.inputs, op.outputs
         if not inputs or inputs[0] < 0 or len(outputs) != 1:
             raise MalformedModel(f"{where}: has {len(inputs)} inputs and {len(outputs)} outputs.")
         if (lost := next((i for i in inputs if i >= 0 and not self._has_value(i)), None)) is not None:
             raise MalformedModel(
-                f"{where}: reads {self._label(lost)}, which nothing has written at this point: the operators "
-                "form a cycle, are out of order, or a constant has lost its data."
+                f"{where}: reads {self.tensors.label(lost)}, which nothing has written at this point: "
+                "the operators form a cycle, are out of order, or a constant has lost its data."
             )
         out = outputs[0]
-        if out in self.known or self.tensor(out).data is not None:
-            raise MalformedModel(f"{where}: writes {self._label(out)}, which already has a value.")
+        if self.tensors[out].data is not None:
+            raise MalformedModel(f"{where}: writes {self.tensors.label(out)}, which is a constant.")
         try:
             context = Context(
-                where, kind, raw, tuple(None if i < 0 else self.tensor(i) for i in inputs), self.tensor(out)
+                where, kind, raw, tuple(None if i < 0 else self.tensors[i] for i in inputs), self.tensors[out]
             )
             spec, used = parse_spec(context)
             operands = tuple(context.inputs[i] if i < len(inputs) else None for i in range(used))
-            check_op(context, spec, operands)
+            check_op(spec, operands, context.output)
         except ModelError as error:
             raise type(error)(f"{where}: {error}") from None
         self.known.add(out)
@@ -198,125 +216,17 @@ class _Reader:
         code = self.model.OperatorCodes(index)
         builtin = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
         if builtin == tflite.BuiltinOperator.CUSTOM:
-            return f"custom operator {_text(code.CustomCode())}"
+            return f"custom operator {text(code.CustomCode())}"
         name: str = _OP_NAMES.get(builtin, f"unknown operator code {builtin}")
         return name
 
     def _has_value(self, index: int) -> bool:
-        return index in self.known or self.tensor(index).data is not None
-
-    # -- tensors
-
-    def tensor(self, index: int) -> Tensor:
-        """Tensor `index` of the file, checked."""
-        if index not in self.tensors:
-            try:
-                self.tensors[index] = self._read_tensor(index)
-            except ModelError as error:
-                raise type(error)(f"{self._label(index)}: {error}") from None
-        return self.tensors[index]
-
-    def _read_tensor(self, index: int) -> Tensor:
-        raw = self.subgraph.Tensors(index)
-        if raw.Type() not in _DTYPES:
-            type_name = _TYPE_NAMES.get(raw.Type(), str(raw.Type()))
-            raise UnsupportedOperator(f"element type {type_name}; supported are {', '.join(DType)}.")
-        if raw.IsVariable() or raw.Sparsity() is not None:
-            raise UnsupportedOperator("variable or sparse tensors are not supported; convert without them.")
-        dtype = _DTYPES[raw.Type()]
-        if raw.ShapeLength() > MAX_RANK:
-            raise MalformedModel(f"{raw.ShapeLength()} dimensions; at most {MAX_RANK} make sense.")
-        shape = tuple(int(n) for n in _vector(raw.ShapeAsNumpy()))
-        if min(shape, default=1) < 1:
-            raise MalformedModel(f"shape {list(shape)} has an empty or negative dimension.")
-        if prod(shape) * dtype.numpy.itemsize > MAX_FILE:
-            raise MalformedModel(f"shape {list(shape)} needs more than {MAX_FILE >> 20} MiB.")
-        quant = self._read_quant(raw.Quantization(), shape, dtype)
-        tensor = Tensor(_text(raw.Name()), shape, dtype, quant)
-        data = self._read_data(raw.Buffer(), tensor)
-        if data is None and tensor.nbytes > MAX_TENSOR:
-            raise UnsupportedOperator(
-                f"an activation of {tensor.nbytes:,} bytes; the limit is {MAX_TENSOR:,}, "
-                "more than any microcontroller has."
-            )
-        return replace(tensor, data=data)
-
-    def _read_quant(self, raw: Any, shape: tuple[int, ...], dtype: DType) -> Quantization | None:
-        if raw is None or raw.ScaleLength() == 0:
-            return None
-        if raw.DetailsType() != 0:
-            raise UnsupportedOperator("custom quantisation; supported is scale and zero point.")
-        scales, points = raw.ScaleLength(), raw.ZeroPointLength()
-        if scales > 1 and scales not in shape:
-            raise MalformedModel(f"{scales} quantisation scales for shape {list(shape)}.")
-        if points not in (0, 1, scales):
-            raise MalformedModel(f"{points} zero points for {scales} scales.")
-        self.scales += scales
-        if self.scales > MAX_SCALES:
-            raise MalformedModel(f"all tensors together have more than {MAX_SCALES:,} scales.")
-        scale = tuple(float(s) for s in _vector(raw.ScaleAsNumpy()))
-        zero_point = tuple(int(z) for z in _vector(raw.ZeroPointAsNumpy())) or (0,)
-        if not all(isfinite(s) and s >= 0 for s in scale) or (scales == 1 and scale[0] == 0):
-            raise MalformedModel("a quantisation scale is zero, negative or not finite.")
-        if dtype in _ZERO_POINTS:
-            low, high = _ZERO_POINTS[dtype]
-            if min(zero_point) < low or max(zero_point) > high:
-                raise MalformedModel(f"a zero point is outside the range of {dtype}.")
-        if len(zero_point) != len(scale):
-            zero_point = zero_point * len(scale)
-        # Bias tensors of some published networks name an axis that they do not have; they have one only.
-        axis = raw.QuantizedDimension() if len(shape) > 1 else 0
-        if scales > 1 and not (0 <= axis < len(shape) and shape[axis] == scales):
-            raise MalformedModel(f"{scales} scales along dimension {axis} of shape {list(shape)}.")
-        return Quantization(scale, zero_point, axis if scales > 1 else 0)
-
-    def _read_data(self, buffer: int, tensor: Tensor) -> npt.NDArray[np.generic] | None:
-        if buffer >= self.model.BuffersLength():
-            raise MalformedModel(f"its buffer number is {buffer}, the file has {self.model.BuffersLength()}.")
-        raw = self.model.Buffers(buffer)
-        if raw.Offset() > 1 or raw.Size() > 1:
-            raise UnsupportedOperator(
-                "its data lies outside the flatbuffer; only files up to 2 GB have it inside."
-            )
-        if raw.DataLength() == 0:
-            return None
-        octets: npt.NDArray[np.uint8] = raw.DataAsNumpy()
-        if buffer not in self.buffers:
-            self.buffers.add(buffer)
-            self.constant_bytes += octets.nbytes
-        if self.constant_bytes > len(self.view):
-            raise MalformedModel("all constants together claim more bytes than the file has.")
-        if octets.nbytes != tensor.nbytes:
-            raise MalformedModel(
-                f"shape {list(tensor.shape)} of {tensor.dtype} needs {tensor.nbytes} bytes, "
-                f"its data has {octets.nbytes}."
-            )
-        values = self._values(buffer, octets, tensor).reshape(tensor.shape)
-        values.flags.writeable = False
-        return values
-
-    def _values(self, buffer: int, octets: npt.NDArray[np.uint8], tensor: Tensor) -> npt.NDArray[np.generic]:
-        """A view of the file's bytes; a copy for int4 and for data that is not aligned, at most one."""
-        aligned = octets.ctypes.data % tensor.dtype.numpy.alignment == 0
-        if tensor.dtype is not DType.INT4 and aligned:
-            return octets.view(tensor.dtype.numpy)
-        if (buffer, tensor.dtype) not in self.copies:
-            self.copies[buffer, tensor.dtype] = (
-                unpack_int4(octets, tensor.elements)
-                if tensor.dtype is DType.INT4
-                else np.frombuffer(octets.tobytes(), tensor.dtype.numpy)
-            )
-        copy = self.copies[buffer, tensor.dtype]
-        if copy.size != tensor.elements:  # int4 with an odd and an even number of elements
-            raise MalformedModel(
-                f"shape {list(tensor.shape)} differs from another tensor with the same data."
-            )
-        return copy
+        return index in self.known or self.tensors[index].data is not None
 
     # -- small things
 
-    def _indices(self, what: str, vector: Any, optional: bool = False) -> list[int]:
-        indices = _vector(vector)
+    def _indices(self, what: str, field: Any, optional: bool = False) -> list[int]:
+        indices = vector(field)
         if len(indices) > MAX_OPERANDS:
             raise MalformedModel(f"{what}: {len(indices):,} of them.")
         result = [int(i) for i in indices]
@@ -333,9 +243,6 @@ class _Reader:
             raise MalformedModel(
                 f"the file says it has {count:,} {what}; more than {MAX_COUNT:,} make no sense."
             )
-
-    def _label(self, index: int) -> str:
-        return f"tensor {index} ({_text(self.subgraph.Tensors(index).Name())})"
 
 
 def _check_cost(graph: Graph) -> None:
@@ -359,21 +266,3 @@ def _check_cost(graph: Graph) -> None:
             raise type(error)(f"{where}: {error}") from None
     if work > MAX_WORK:
         raise UnsupportedOperator(f"{work:,} operations in one inference; the limit is {MAX_WORK:,}.")
-
-
-def unpack_int4(octets: npt.NDArray[np.uint8], elements: int) -> npt.NDArray[np.int8]:
-    """Signed 4-bit values, low nibble first, as int8 (a copy: nothing computes on nibbles in place)."""
-    nibbles = np.stack([octets & 0x0F, octets >> 4], axis=-1).reshape(-1)[:elements]
-    return ((nibbles ^ 8).astype(np.int8) - np.int8(8)).astype(np.int8)
-
-
-def _vector(vector: Any) -> Sequence[Any] | npt.NDArray[Any]:
-    """The flatbuffers classes give the number 0 for an absent vector."""
-    values: Sequence[Any] | npt.NDArray[Any] = () if isinstance(vector, int) else vector
-    return values
-
-
-def _text(raw: bytes | None) -> str:
-    """A string of the file, printable and short: it goes into messages and tables."""
-    text = str((raw or b"")[:200], "utf-8", "replace")
-    return "".join(c if c.isprintable() else "?" for c in text)

@@ -104,6 +104,21 @@ def test_squeeze_and_expand_dims_are_reshapes() -> None:
         assert graph.ops[0].inputs == (0,)
 
 
+def test_operators_that_no_output_depends_on_are_dropped() -> None:
+    b = Builder()
+    x = b.input((1, 2, 3))
+    y = b.op(Reshape(), [x], per_tensor(1.0), (1, 6))
+    graph = b.graph("g", [y])
+    shape = Tensor("shape", (3,), DType.INT32)
+    slice_op = Op(StridedSlice((0,), (1,), (1,)), (2,), (3,))  # int32, as after a SHAPE operator
+    dynamic = replace(
+        graph,
+        tensors=(*graph.tensors, shape, replace(shape, name="batch", shape=(1,))),
+        ops=(slice_op, *graph.ops),
+    )
+    assert [op.spec for op in reading(dynamic).ops] == [Reshape()]
+
+
 def test_mean_over_negative_axes_is_sorted_and_positive() -> None:
     b = Builder()
     x = b.input((1, 4, 5, 6))

@@ -28,7 +28,7 @@ from tinyhil.harness.model.graph import (
 )  # fmt: skip
 from tinyhil.harness.model.tflite_checks import check_op
 from tinyhil.harness.model.tflite_ops import SHAPE_ONLY, Context, parse_spec
-from tinyhil.harness.model.tflite_tensors import MAX_TENSOR, TensorTable, text
+from tinyhil.harness.model.tflite_tensors import MAX_TENSOR, TensorTable, text, vector
 
 MAX_COUNT = 20_000  # tensors or operators; the largest published networks have a few thousand
 MAX_OPERANDS = 1024  # inputs of one operator, or of the network

@@ -50,7 +50,7 @@ class SuperRecipe:
 
 
 @dataclass(frozen=True)
-class Family:
+class Covered:
     """The spaces that one super-network covers, and the smallest network that contains all of theirs."""
 
     spaces: tuple[Space, ...]
@@ -68,7 +68,7 @@ class Family:
 
 
 def train_supernet(
-    family: Family,
+    family: Covered,
     data: Dataset,
     recipe: SuperRecipe,
     checkpoint: Path | None = None,
@@ -134,12 +134,12 @@ def calibration_batches(
     return list(torch.split(images, size))
 
 
-def _draw(family: Family, recipe: SuperRecipe, step: int) -> list[Arch]:
+def _draw(family: Covered, recipe: SuperRecipe, step: int) -> list[Arch]:
     source = random.Random(f"{recipe.seed} {step}")
     return [family.sample(source) for _ in range(recipe.subnets)]
 
 
-def _identity(family: Family, data: Dataset, recipe: SuperRecipe) -> dict[str, str]:
+def _identity(family: Covered, data: Dataset, recipe: SuperRecipe) -> dict[str, str]:
     return {
         "format": str(FORMAT),
         "spaces": " ".join(map(str, family.spaces)),

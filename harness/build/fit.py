@@ -96,8 +96,8 @@ def _overflow(program: Program, region: str, size: int) -> str:
     memory = board.ram if region == "RAM" else board.memory_map(False).region(board.fast)
     planned = "" if arena is None else f"an arena of {arena:,}, "
     return (
-        f"{planned}a stack of {program.stack:,} and static data take {size:,} bytes more than its "
-        f"{memory.size:,} of {memory.name.upper()}; what would help: a smaller input, fewer channels, or "
+        f"{planned}a stack of {program.stack:,}, static data and the harness's own buffers take {size:,} "
+        f"bytes more than its {memory.size:,} of {memory.name.upper()}; what would help: a smaller input, fewer channels, or "
         f"{_roomier('ram', board.ram.size + size)}"
     )
 

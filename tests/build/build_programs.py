@@ -43,7 +43,8 @@ static const int8_t weights[%(weights)d] = {1, 2, 3};
 static int run(void) {
     arena[0] = (uint8_t)cleared;
     scale = scale * 2.0f;
-    return (int)scale * 10 + initialised + cleared + arena[0] + weights[%(weights)d - 1 - cleared] + %(status)d;
+    int last = weights[%(weights)d - 1 - cleared];
+    return (int)scale * 10 + initialised + cleared + arena[0] + last + %(status)d;
 }
 const struct th_network th_network = {.arena = arena, .arena_size = sizeof arena, .run = run};
 """

@@ -21,6 +21,16 @@ def c_int(value: int) -> str:
     return f"({value})" if value < 0 else str(value)
 
 
+def c_plus(value: int) -> str:
+    """What follows an expression to add `value`: ` + 3`, ` - 128` or nothing."""
+    return "" if value == 0 else f" + {value}" if value > 0 else f" - {-value}"
+
+
+def c_times(name: str, factor: int) -> str:
+    """`name * factor`, or just the name."""
+    return name if factor == 1 else f"{name} * {factor}"
+
+
 def c_int32(value: int) -> str:
     """An int32 constant; INT32_MIN has no literal of its own in C."""
     return "INT32_MIN" if value == -(1 << 31) else str(value)
@@ -48,9 +58,9 @@ def c_float(value: float) -> str:
 
 
 def safe_comment(text: str) -> str:
-    """`text` as it may stand in a C comment: printable ASCII without comment marks, at most 80 characters.
+    """`text` as it may stand in a C comment: printable ASCII without comment marks, at most 100 characters.
     Names from a model file come through here and reach C nowhere else."""
-    return re.sub(r"[^A-Za-z0-9_ .:;=x+-]", "_", text)[:80]
+    return re.sub(r"[^A-Za-z0-9_ .,:;=>+-]", "_", text)[:100]
 
 
 def kernels_folder() -> Path:
@@ -67,7 +77,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(c_array=c_array, c_int=c_int)
+    environment.filters.update(c_array=c_array, c_int=c_int, plus=c_plus, times=c_times)
     return environment
 
 

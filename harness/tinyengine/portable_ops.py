@@ -32,7 +32,7 @@ from tinyhil.harness.model.graph import (
     Tensor,
     Transpose,
 )
-from tinyhil.harness.tinyengine.ctext import c_float
+from tinyhil.harness.tinyengine.ctext import c_float, c_times
 from tinyhil.harness.tinyengine.overlap import gap_of, window_starts
 from tinyhil.harness.tinyengine.work import GraphWork
 
@@ -247,21 +247,22 @@ def _pad(graph: Graph, op: Op, spec: Pad) -> Parts:
     run = prod(x.shape[last + 1 :])
     strides = _strides(x.shape)
     dims = [
-        {"total": out.shape[d], "before": spec.amounts[d][0], "size": x.shape[d]} for d in range(last + 1)
+        {"total": out.shape[d], "before": spec.amounts[d][0], "size": x.shape[d], "stride": strides[d]}
+        for d in range(last + 1)
+        if out.shape[d] > 1
     ]
-    inside = [
-        f"i{d} >= {v['before']} && i{d} < {v['before'] + v['size']}"
-        for d, v in enumerate(dims)
-        if v["total"] != v["size"]
-    ]
+    inside = []
+    for i, v in enumerate(dims):
+        inside += [f"i{i} >= {v['before']}"] if v["before"] else []
+        inside += [f"i{i} < {v['before'] + v['size']}"] if v["before"] + v["size"] < v["total"] else []
     values = {
         "dims": dims,
         "inside": " && ".join(inside) or "1",
         "index": " + ".join(
-            (f"(i{d} - {v['before']})" if v["before"] else f"i{d}")
-            + (f" * {strides[d]}" if strides[d] != 1 else "")
-            for d, v in enumerate(dims)
-        ),
+            c_times(f"(i{i} - {v['before']})" if v["before"] else f"i{i}", v["stride"])
+            for i, v in enumerate(dims)
+        )
+        or "0",
         "run": run,
         "value": out.zero_point if spec.value is None else spec.value,
         "comment": f"Pad: {_size(x.shape)} -> {_size(out.shape)}.",

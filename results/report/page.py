@@ -51,9 +51,8 @@ def render_report(
     records = ordered(list(measurements), baseline)
     colours = engine_colours([*records, *history], baseline)
     limits = limits or {}
-    networks, room = [], LARGEST - 200_000
-    for name in dict.fromkeys(r.model.name for r in records):
-        network = network_view(
+    networks = [
+        network_view(
             [r for r in records if r.model.name == name],
             references_for(name, references),
             [r for r in history if r.model.name == name],
@@ -61,32 +60,34 @@ def render_report(
             limits,
             baseline,
         )
-        room -= (cost := _size(network))
-        if room < 0:
-            room, network = room + cost, replace(network, figures=(), trimmed=True)
-        networks.append(network)
-    return (
-        _environment()
-        .from_string(_file("page.html.j2"))
-        .render(
-            title=title,
-            generated=generated or datetime.now(UTC).isoformat(timespec="minutes"),
-            tiles=tiles(records, baseline),
-            summary=results_table(records, "All results", baseline, network=True) if records else None,
-            overview=overview_figures(records, colours, limits),
-            networks=networks,
-            baseline=baseline,
-            style=Markup(_file("style.css")),
-            figure_style=Markup(_file("figures.css")),
-            script=Markup(_file("page.js")),
-            policy=_policy(),
-        )
-    )
+        for name in dict.fromkeys(r.model.name for r in records)
+    ]
+    content = {
+        "title": title,
+        "generated": generated or datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "tiles": tiles(records, baseline),
+        "summary": results_table(records, "All results", baseline, network=True) if records else None,
+        "overview": overview_figures(records, colours, limits),
+        "baseline": baseline,
+        "style": Markup(_file("style.css")),
+        "figure_style": Markup(_file("figures.css")),
+        "script": Markup(_file("page.js")),
+        "policy": _policy(),
+    }
+    return _render_within(LARGEST, content, networks)
 
 
-def _size(network: Network) -> int:
-    """About how many bytes the figures of a network take, with their tables."""
-    return sum(len(f.svg) + sum(40 + 30 * len(row) for row in f.rows) for f in network.figures)
+def _render_within(limit: int, content: Mapping[str, object], networks: Sequence[Network]) -> str:
+    """The page with as many networks' figures as fit, those of the first networks first."""
+    template = _environment().from_string(_file("page.html.j2"))
+    figures = template.make_module(dict(content, networks=[])).figures  # type: ignore[attr-defined]
+    shown = [replace(network, figures=(), trimmed=bool(network.figures)) for network in networks]
+    room = limit - len(template.render(content, networks=shown).encode()) - 1000
+    for index, network in enumerate(networks):
+        size = len(figures(network.figures).encode())
+        if size <= room:
+            shown[index], room = network, room - size
+    return template.render(content, networks=shown).lstrip()
 
 
 def _policy() -> str:

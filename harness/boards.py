@@ -76,7 +76,7 @@ class Board:
     twin: Twin | None = None
     family: str = ""
     fast: str = ""
-    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
 
     @property
     def is_native(self) -> bool:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from tinyhil.errors import TinyhilError, UsageError
+from tinyhil.errors import ModelError, TinyhilError, UsageError
 from tinyhil.harness.boards import all_boards, get_board
 from tinyhil.harness.settings import Settings, load_settings, override
 
 if TYPE_CHECKING:
-    from tinyhil.harness.measure import Case
+    from tinyhil.harness.engine import Options
+    from tinyhil.harness.measure import Case, Network
+    from tinyhil.harness.runner import Runner
     from tinyhil.results.record import Measurement
 
 
@@ -62,30 +65,37 @@ def run(
     if not settings.boards:
         raise UsageError(f"which board? --board NAME; known are {', '.join(all_boards())}")
     options = Options(prefer, float_io, frozenset(without))
-    cases = _cases(models, settings, options)
+    networks, unreadable = _networks(models)
     runner = Runner(settings, emulate=emulate)
-    records, worst = _measure_all(runner, cases)
+    records, worst = _measure_all(runner, _cases(networks, settings, options))
     if json_file:
         from tinyhil.results.export import write_json
 
         write_json(json_file, records)
-    sys.exit(worst)
+    sys.exit(1 if unreadable else worst)
 
 
-def _cases(models: Sequence[Path], settings: Settings, options: object) -> list[Case]:
+def _networks(models: Sequence[Path]) -> tuple[list[Network], int]:
+    """Every network that can be read, and how many files could not; each of those says why."""
+    from tinyhil.harness.measure import Network
+
+    networks, unreadable = [], 0
+    for file in [file for model in models for file in _model_files(model)]:
+        try:
+            networks.append(Network.load(file))
+        except ModelError as error:
+            unreadable += 1
+            click.echo(f"tinyhil: {error.code}: {error}", err=True)
+    return networks, unreadable
+
+
+def _cases(networks: Sequence[Network], settings: Settings, options: Options) -> list[Case]:
     from tinyhil.harness.engines import get_engine
-    from tinyhil.harness.measure import Case, Network
+    from tinyhil.harness.measure import Case
 
-    files = [file for model in models for file in _model_files(model)]
-    networks = [Network.load(file) for file in files]
     engines = [get_engine(name, settings.engines.get(name)) for name in settings.engine]
     boards = [get_board(name) for name in settings.boards]
-    return [
-        Case(network, engine, board, options)  # type: ignore[arg-type]
-        for network in networks
-        for board in boards
-        for engine in engines
-    ]
+    return [Case(*parts, options) for parts in product(networks, engines, boards)]
 
 
 def _model_files(path: Path) -> list[Path]:
@@ -99,12 +109,10 @@ def _model_files(path: Path) -> list[Path]:
     return [path]
 
 
-def _measure_all(runner: object, cases: Sequence[Case]) -> tuple[list[Measurement], int]:
+def _measure_all(runner: Runner, cases: Sequence[Case]) -> tuple[list[Measurement], int]:
     """All records, and the exit code: 1 if a network failed, else 10 if the bench did, else 0."""
-    from tinyhil.harness.runner import Runner
     from tinyhil.harness.terminal import summary_lines
 
-    assert isinstance(runner, Runner)
     records: list[Measurement] = []
     bench_failed = False
     click.echo(f"building {len(cases)} firmware{'s' if len(cases) > 1 else ''}", err=True)
@@ -121,7 +129,7 @@ def _measure_all(runner: object, cases: Sequence[Case]) -> tuple[list[Measuremen
         records.append(record)
         if record.error:
             click.echo(f"tinyhil: {record.error.code}: {record.error.message}", err=True)
-    for line in summary_lines(records):
+    for line in summary_lines(records) if records else ():
         click.echo(line)
     if any(record.error for record in records):
         return records, 1

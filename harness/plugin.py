@@ -7,6 +7,7 @@ says becomes a passed, failed or broken test. Nothing heavy is imported before a
 from __future__ import annotations
 
 import inspect
+from argparse import ArgumentError
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,7 +60,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     text = "board kind to measure on, e.g. stm32f746; repeat or separate with commas"
     try:
         add("--board", "--hil-board", dest="hil_board", action="append", default=[], help=text)
-    except ValueError:
+    except (ValueError, ArgumentError):
         pluginmanager.register(BoardTaken(_owner(pluginmanager, "--board")))
         add("--hil-board", dest="hil_board", action="append", default=[], help=text)
     add("--hil-emulate", action="store_true", help="use the emulator twin even if the board is on the bench")

@@ -68,7 +68,10 @@ class RawRun:
 class Target(Protocol):
     """Something that runs firmware: an emulator, a real board, the host."""
 
-    mode: str  # hardware, qemu, unicorn, renode or native
+    @property
+    def mode(self) -> str:
+        """hardware, qemu, unicorn, renode or native."""
+        ...
 
     def run(self, firmware: Firmware, job: Job, deadline: Deadline) -> RawRun:
         """Flash or boot, hello, upload, run, read back. Raises BenchError, WireError or HardFault."""

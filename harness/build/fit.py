@@ -97,8 +97,8 @@ def _overflow(program: Program, region: str, size: int) -> str:
     planned = "" if arena is None else f"an arena of {arena:,}, "
     return (
         f"{planned}a stack of {program.stack:,}, static data and the harness's own buffers take {size:,} "
-        f"bytes more than its {memory.size:,} of {memory.name.upper()}; what would help: a smaller input, fewer channels, or "
-        f"{_roomier('ram', board.ram.size + size)}"
+        f"bytes more than its {memory.size:,} of {memory.name.upper()}; "
+        f"what would help: a smaller input, fewer channels, or {_roomier('ram', board.ram.size + size)}"
     )
 
 

@@ -138,10 +138,10 @@ def _compute(op: Op, operands: list[Array], out: Tensor, params: object) -> Arra
         case Relu(), ClampParams() as p:
             return np.clip(x, p.activation_min, p.activation_max)
         case Quantize(), AffineParams() as p:
-            steps = round_half_away(x / np.float32(p.scale))
-            return np.clip(np.clip(np.nan_to_num(steps), -1e9, 1e9) + p.zero_point, -128, 127)
+            return _quantized(x, p)
         case Dequantize(), AffineParams() as p:
-            return (p.scale * (x.astype(np.float64) - p.zero_point)).astype(np.float32)
+            with np.errstate(over="ignore"):  # scales near the end of float32
+                return (p.scale * (x.astype(np.float64) - p.zero_point)).astype(np.float32)
         case Pad() as spec, PadParams() as p:
             return np.pad(x, spec.amounts, constant_values=p.value)
         case Softmax(), SoftmaxParams() as p:
@@ -170,6 +170,13 @@ def _compute(op: Op, operands: list[Array], out: Tensor, params: object) -> Arra
 def _rescaled(acc: Ints, p: ConvParams | MulParams | RescaleParams) -> Ints:
     scaled = multiply_by_quantized_multiplier(acc, p.multiplier, p.shift) + p.output_offset
     return np.clip(scaled, p.activation_min, p.activation_max)
+
+
+def _quantized(x: Array, p: AffineParams) -> Array:
+    """float32 to int8. Beyond ±2^31 steps, where C leaves the conversion undefined, this saturates."""
+    with np.errstate(over="ignore"):
+        steps = round_half_away(np.nan_to_num(x / np.float32(p.scale)))
+    return np.clip(np.clip(steps, -1e9, 1e9) + p.zero_point, -128, 127)
 
 
 def _add(a: Array, b: Array, p: AddParams) -> Ints:

@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 from tinyhil.errors import UsageError
 from tinyhil.harness.model import Graph, Interpreter, load_tflite, write_tflite
 from tinyhil.harness.model.builder import Builder, per_tensor
-from tinyhil.harness.model.graph import Activation, Conv2D, DType, FullyConnected, Logistic, Relu, Softmax
+from tinyhil.harness.model.graph import (
+    Activation,
+    Conv2D,
+    DType,
+    FullyConnected,
+    Logistic,
+    Quantize,
+    Relu,
+    Softmax,
+)
 from tinyhil.harness.model.oracle import has_tflm, tflm_run
 from tinyhil.harness.model.random_graphs import LAYERS, random_inputs, random_layer, random_network
 from tinyhil.harness.model.reference import run, trace
@@ -123,6 +132,14 @@ def test_relu_n1_to_1_clamps_at_one_step_per_unit() -> None:
     x = b.input((1, 5), 0.25, 2)
     graph = b.graph("g", [b.op(Relu(Activation.RELU_N1_TO_1), [x], per_tensor(0.25, 2))])
     assert run(graph, [np.array([[-128, -2, 2, 6, 127]], np.int8)])[0].tolist() == [[-2, -2, 2, 6, 6]]
+
+
+def test_floats_beyond_every_integer_saturate() -> None:
+    b = Builder()
+    x = b.input((1, 4), dtype=DType.FLOAT32)
+    graph = b.graph("g", [b.op(Quantize(), [x], per_tensor(1e-38, 5))])
+    values = np.array([[-1e30, -0.0, 1e30, np.inf]], np.float32)
+    assert run(graph, [values])[0].tolist() == [[-128, 5, 127, 127]]
 
 
 def test_every_intermediate_tensor_can_be_seen() -> None:

@@ -5,6 +5,10 @@
 
 #include <stdint.h>
 
+#ifdef __ARM_FEATURE_SAT
+#include <arm_acle.h>
+#endif
+
 /* The high half of 2 * x * m, rounded to nearest with ties upwards. m is never INT32_MIN. */
 static inline int32_t nn_high_mul(int32_t x, int32_t m)
 {
@@ -31,6 +35,16 @@ static inline int32_t nn_requantize(int32_t x, int32_t m, int32_t shift)
 static inline int8_t nn_clamp(int32_t x, int32_t low, int32_t high)
 {
     return (int8_t)(x < low ? low : (x > high ? high : x));
+}
+
+/* To the nearest int8; one instruction where there is one. */
+static inline int32_t nn_saturate8(int32_t x)
+{
+#ifdef __ARM_FEATURE_SAT
+    return __ssat(x, 8);
+#else
+    return x < -128 ? -128 : (x > 127 ? 127 : x);
+#endif
 }
 
 #endif

@@ -8,10 +8,10 @@ from tinyhil.harness.engine import Options, Sources
 from tinyhil.harness.model.graph import Graph
 from tinyhil.harness.tinyengine.choose import choose
 from tinyhil.harness.tinyengine.emit import emit, port
-from tinyhil.harness.tinyengine.kernel import Kernel, Target
+from tinyhil.harness.tinyengine.kernel import Target
+from tinyhil.harness.tinyengine.kernels import all_kernels
 from tinyhil.harness.tinyengine.lowering import lower
 from tinyhil.harness.tinyengine.passes import optimise
-from tinyhil.harness.tinyengine.portable import Portable
 from tinyhil.harness.tinyengine.schedule import Schedule, arrange
 
 VERSION = "1"
@@ -20,9 +20,8 @@ VERSION = "1"
 def schedule_graph(graph: Graph, board: Board, options: Options) -> Schedule:
     """The plan of `graph` on `board`: passes, kernels, offsets. No code yet."""
     program = lower(optimise(graph, options))
-    kernels: tuple[Kernel, ...] = (Portable(),)
     budget = 1 << 40 if board.is_native else board.ram.size
-    choices = choose(program, kernels, Target(board.core), options.prefer, budget)
+    choices = choose(program, all_kernels(options.disabled), Target(board.core), options.prefer, budget)
     return arrange(program, choices, "overlap" not in options.disabled)
 
 

@@ -30,7 +30,7 @@ from tinyhil.harness.model.tflite_checks import check_op
 from tinyhil.harness.model.tflite_ops import SHAPE_ONLY, Context, parse_spec
 from tinyhil.harness.model.tflite_tensors import MAX_TENSOR, TensorTable, text, vector
 
-MAX_COUNT = 20_000  # tensors or operators; the largest published networks have a few thousand
+MAX_COUNT = 4096  # tensors or operators; networks for microcontrollers have a few hundred
 MAX_OPERANDS = 1024  # inputs of one operator, or of the network
 # Far beyond any microcontroller, and still harmless to this machine:
 MAX_ACTIVATIONS = 256 << 20  # bytes of all activations together
@@ -240,9 +240,7 @@ class _Reader:
 
     def _check_count(self, what: str, count: int) -> None:
         if count > MAX_COUNT:
-            raise MalformedModel(
-                f"the file says it has {count:,} {what}; more than {MAX_COUNT:,} make no sense."
-            )
+            raise MalformedModel(f"the file says it has {count:,} {what}; the limit is {MAX_COUNT:,}.")
 
 
 def _check_cost(graph: Graph) -> None:

@@ -340,6 +340,15 @@ def test_a_network_beyond_any_microcontroller_is_refused() -> None:
         reading(b.graph("g", [out]))
 
 
+def test_a_network_of_thousands_of_operators_is_refused() -> None:
+    b = Builder()
+    x = b.input((1, 4))
+    for _ in range(5000):
+        x = b.op(Softmax(), [x], per_tensor(1 / 256, -128))
+    with pytest.raises(MalformedModel, match="5,001 tensors"):
+        reading(b.graph("g", [x]))
+
+
 def test_fully_connected_takes_an_image() -> None:
     b = Builder()
     x = b.input((1, 2, 3, 4))

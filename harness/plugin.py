@@ -163,8 +163,10 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tests that use `board` (or what stands on it) run once per --board; without one they skip."""
-    if "board" in metafunc.fixturenames:
+    """Tests that use `board` (or what stands on it) run once per --board; without one they skip.
+    A test that parametrises `board` itself is left alone."""
+    own = any("board" in str(mark.args[:1]) for mark in metafunc.definition.iter_markers("parametrize"))
+    if "board" in metafunc.fixturenames and not own:
         session = metafunc.config.stash.get(SESSION, None)
         names = session.runner.settings.boards if session else ()
         metafunc.parametrize("board", names, indirect=True, scope="session")

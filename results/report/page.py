@@ -16,6 +16,7 @@ from markupsafe import Markup
 from tinyhil.results.record import Measurement
 from tinyhil.results.reference.loader import Reference, references_for
 from tinyhil.results.report.svg import clean
+from tinyhil.results.report.tables import results_table
 from tinyhil.results.report.view import (
     BoardLimits,
     Network,
@@ -23,7 +24,7 @@ from tinyhil.results.report.view import (
     network_view,
     ordered,
     overview_figures,
-    results_table,
+    place,
     tiles,
 )
 
@@ -66,6 +67,7 @@ def render_report(
         "title": title,
         "generated": generated or datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "tiles": tiles(records, baseline),
+        "place": place(records),
         "summary": results_table(records, "All results", baseline, network=True) if records else None,
         "overview": overview_figures(records, colours, limits),
         "baseline": baseline,

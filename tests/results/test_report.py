@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tinyhil.results.record import Correctness, Failure, PlannedBuffer
 from tinyhil.results.reference import load_references
 from tinyhil.results.report import BoardLimits, render_report
-from tinyhil.results.report.figures import explain_peak, peak_layer
+from tinyhil.results.report.memory import explain_peak, peak_layer
 from tinyhil.results.report.svg import byte_ticks, linear, log_ticks, logarithmic, shorten, ticks
 
 ENGINES = ("tinyengine", "cmsis-nn", "tflm")
@@ -183,7 +183,7 @@ def test_history_marks_a_step_in_per_cent(make) -> None:
         for n in range(10)
     ]
     html = render_report(runs[-1:], history=runs)
-    assert "10 runs; +3.00% at 2026-11-07." in html
+    assert "10 runs; +3.00% on 2026-11-07." in html
 
 
 class TestMemoryMap:

@@ -1,0 +1,58 @@
+"""What all figures share: the figure with its data, legends and short numbers. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from tinyhil.results.quantities import significant
+from tinyhil.results.report.svg import rect, shorten, text
+
+WIDTH = 820
+Cell = str | int | float | None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture with its data. `name` is the file name of the downloads, `note` one plain sentence.
+
+    `folded`: shown only when asked for.
+    """
+
+    name: str
+    title: str
+    note: str
+    kind: str
+    svg: Markup
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    folded: bool = False
+
+
+def legend(x: float, y: float, entries: Sequence[tuple[str, int]]) -> Markup:
+    """Coloured squares with engine names, from `x` to the right."""
+    parts = []
+    for label, colour in entries:
+        words = shorten(label, 24)
+        parts += [rect(x, y - 8, 10, 10, f"e{colour}", radius=3), text(x + 15, y + 1, words, "label")]
+        x += 30 + 7.0 * len(words)
+    return Markup("").join(parts)
+
+
+def short_number(value: float) -> str:
+    """`1.12M`, `364k`: three digits and a letter."""
+    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit:
+            return significant(value / limit) + letter
+    return f"{value:.0f}"
+
+
+def tick_number(value: float) -> str:
+    """The same without trailing zeros."""
+    words = short_number(value)
+    if "." not in words:
+        return words
+    letter = words[-1] if words[-1].isalpha() else ""
+    return words.removesuffix(letter).rstrip("0").rstrip(".") + letter

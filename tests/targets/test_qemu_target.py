@@ -195,6 +195,20 @@ def test_a_reset_in_the_middle_is_noticed(qemu: QemuTarget, build_network: Build
         qemu.run(build_network(reset), JOB, soon())
 
 
+def test_a_core_that_locks_up_is_a_hard_fault(qemu: QemuTarget, build_network: BuildNetwork) -> None:
+    no_vectors = '*(volatile uint32_t *)0xE000ED08 = 0xF0000000; __asm volatile("udf #0");'
+    with pytest.raises(HardFault, match=r"locked up in layer_reverse \(network\.c:\d+\)"):
+        qemu.run(build_network(no_vectors), JOB, soon())
+
+
+def test_a_firmware_that_ends_by_itself_has_not_answered(
+    qemu: QemuTarget, build_network: BuildNetwork
+) -> None:
+    prelude = "void hal_exit(int status) __attribute__((noreturn));\n"
+    with pytest.raises(NoAnswer, match="ended by itself"):
+        qemu.run(build_network("hal_exit(3);", prelude=prelude), JOB, soon())
+
+
 def test_another_build_than_the_one_asked_for_is_refused(
     qemu: QemuTarget, build_network: BuildNetwork
 ) -> None:

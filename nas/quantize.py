@@ -75,17 +75,11 @@ def skeleton(arch: Arch) -> Graph:
     depends on shapes alone. It computes nothing of sense."""
 
     def placeholders(layer: Layer, scale: float) -> tuple[Tensor, Tensor]:
-        axis = 3 if layer.kind is Kind.DEPTHWISE else 0
-        channels = 1 if layer.kind is Kind.DENSE else layer.cout
         ones = np.broadcast_to(np.int8(1), weight_shape(layer))
         bias = np.broadcast_to(np.int32(1), (layer.cout,))
         return (
-            Tensor(
-                "w", ones.shape, DType.INT8, Quantization((0.01,) * channels, (0,) * channels, axis), ones
-            ),
-            Tensor(
-                "b", bias.shape, DType.INT32, Quantization((0.01 * scale,) * channels, (0,) * channels), bias
-            ),
+            Tensor("w", ones.shape, DType.INT8, Quantization((0.01,), (0,)), ones),
+            Tensor("b", bias.shape, DType.INT32, Quantization((0.01 * scale,), (0,)), bias),
         )
 
     quant = activation_quantization(-6.0, 6.0)

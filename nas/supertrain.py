@@ -18,12 +18,12 @@ import torch
 from torch.nn import functional
 
 from tinyhil.errors import UsageError
-from tinyhil.nas.arch import Arch, parse
-from tinyhil.nas.data import Dataset
+from tinyhil.nas.arch import Arch
+from tinyhil.nas.data import Dataset, Split, resize
 from tinyhil.nas.space import Space
 from tinyhil.nas.supernet import SuperNet, recalibrate
 from tinyhil.nas.torchnet import Net, images_to_torch
-from tinyhil.nas.train import Progress, Recipe, batches, make_optimizer, seed_everything
+from tinyhil.nas.train import Progress, Recipe, accuracy, batches, make_optimizer, seed_everything
 
 FORMAT = 1
 
@@ -134,6 +134,31 @@ def calibration_batches(
     return list(torch.split(images, size))
 
 
+class Inherited:
+    """Accuracy on the validation part with inherited weights: what stage 2 of the search maximises.
+
+    `batches` and `size` are those of the statistics' measurement.
+    """
+
+    def __init__(self, net: SuperNet, data: Dataset, batches: int = 20, size: int = 64) -> None:
+        self.net, self.data = net, data
+        self._counts = (batches, size)
+        self._at: dict[int, tuple[list[torch.Tensor], Split]] = {}
+
+    def __call__(self, arch: Arch) -> float:
+        """Share of the validation part that `arch` names correctly, in 0..1."""
+        if arch.resolution not in self._at:
+            images = calibration_batches(self.data, arch.resolution, *self._counts)
+            self._at[arch.resolution] = (images, at_resolution(self.data.valid, arch.resolution))
+        images, valid = self._at[arch.resolution]
+        return accuracy(inherit(self.net, arch, images), valid)
+
+
+def at_resolution(split: Split, size: int) -> Split:
+    """`split` with its images resized to `size` pixels a side."""
+    return Split(resize(split.images, size), split.labels)
+
+
 def _draw(family: Covered, recipe: SuperRecipe, step: int) -> list[Arch]:
     source = random.Random(f"{recipe.seed} {step}")
     return [family.sample(source) for _ in range(recipe.subnets)]
@@ -185,9 +210,3 @@ def _load(path: Path, identity: dict[str, str]) -> dict[str, Any]:
             f"{path} was trained with another {', '.join(different)}; use another folder or delete the file"
         )
     return state
-
-
-def largest_of(state_file: Path) -> Arch:
-    """The largest network of the super-network kept in `state_file`."""
-    state = torch.load(state_file, weights_only=True, map_location="cpu")
-    return parse(state["identity"]["largest"])

@@ -41,9 +41,13 @@ def seed_everything(seed: int) -> None:
 
 
 def train(arch: Arch, data: Dataset, recipe: Recipe, progress: Progress | None = None) -> Net:
-    """A network trained on `data.train`, in evaluation mode."""
+    """A network trained from nothing on `data.train`, in evaluation mode."""
     seed_everything(recipe.seed)
-    net = Net(arch)
+    return tune(Net(arch), data, recipe, progress)
+
+
+def tune(net: Net, data: Dataset, recipe: Recipe, progress: Progress | None = None) -> Net:
+    """`net` trained further on `data.train`, whose images have its resolution; in evaluation mode."""
     net.train()
     steps = recipe.epochs * -(-len(data.train) // recipe.batch)
     optimizer, schedule = make_optimizer(net, recipe, steps)

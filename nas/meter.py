@@ -1,0 +1,166 @@
+"""The harness as the search's instrument: architectures in, what their firmware really did out.
+
+Each network is written as .tflite, built, run and checked bit for bit by the same code as
+`tinyhil run`. Results are kept in a file as they come, so nothing is measured twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tinyhil.errors import BenchError, UsageError
+from tinyhil.harness.boards import get_board
+from tinyhil.harness.engine import Options
+from tinyhil.harness.engines import get_engine
+from tinyhil.harness.measure import Case, Network
+from tinyhil.harness.model.graph import Graph
+from tinyhil.harness.model.tflite_writer import write_tflite
+from tinyhil.harness.runner import Runner
+from tinyhil.harness.settings import load_settings, override
+from tinyhil.nas.arch import Arch, layers, parse
+from tinyhil.nas.latency import Sample
+from tinyhil.nas.zoo import seeded_graph
+from tinyhil.results.record import LayerResult, Measurement
+
+BATCH = 8  # networks built in one run of the build system
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one network's firmware did. `ram` is the touched peak, `planned` the arena that was planned,
+    both in bytes like `flash`; the sample holds the run time in `unit`: "cycles" (measured),
+    "cycles_est" (estimated) or "instructions" (counted)."""
+
+    sample: Sample
+    unit: str
+    ram: int
+    planned: int
+    flash: int
+
+
+Meter = Callable[[Sequence[Arch]], list[Measured]]
+
+
+class HarnessMeter:
+    """Measures seeded networks (run time and memory do not depend on the weights' values much) with
+    `engine` on `board`, or on its emulator twin if `emulate`. `folder` keeps files and results."""
+
+    def __init__(self, board: str, engine: str, folder: Path, *, emulate: bool = True) -> None:
+        self.board, self.folder = get_board(board), folder
+        settings = load_settings(Path.cwd())
+        self.engine = get_engine(engine, settings.engines.get(engine))
+        self._runner = Runner(override(settings, store=folder.resolve() / "results.db"), emulate=emulate)
+        self._file = folder / f"measured-{board}-{engine}.jsonl"
+        self._known = _read(self._file)
+
+    def __call__(self, archs: Sequence[Arch]) -> list[Measured]:
+        """One result per architecture, in order. Raises the harness's errors: a network that does not
+        build or is not bit-exact must not go unnoticed."""
+        wanted = [arch for arch in dict.fromkeys(archs) if arch not in self._known]
+        for start in range(0, len(wanted), BATCH):
+            part = wanted[start : start + BATCH]
+            cases = [self.case(self._write(arch)) for arch in part]
+            self._runner.prepare(cases)
+            for arch, case in zip(part, cases, strict=True):
+                self._keep(measured_from(arch, self.record(case)))
+        return [self._known[arch] for arch in archs]
+
+    def case(self, path: Path) -> Case:
+        """The case of one .tflite file."""
+        return Case(Network.load(path), self.engine, self.board, Options())
+
+    def record(self, case: Case) -> Measurement:
+        """The full record of one case; BenchError with the record's own words if it has no numbers."""
+        record = self._runner.measure(case)
+        if record.error is not None:
+            raise BenchError(f"{case.network.name}: {record.error.code}: {record.error.message}")
+        return record
+
+    def _write(self, arch: Arch) -> Path:
+        name = "net-" + hashlib.sha256(str(arch).encode()).hexdigest()[:12]
+        return write_graph(seeded_graph(name, arch), self.folder / "sampled" / f"{name}.tflite")
+
+    def _keep(self, one: Measured) -> None:
+        self._known[one.sample.arch] = one
+        with self._file.open("a") as file:
+            file.write(json.dumps(to_json(one)) + "\n")
+
+
+def write_graph(graph: Graph, path: Path) -> Path:
+    """`graph` as a .tflite file at `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(write_tflite(graph))
+    return path
+
+
+def measured_from(arch: Arch, record: Measurement) -> Measured:
+    """The part of `record` that the search needs: the best kind of run time that there is."""
+    for unit in ("cycles", "cycles_est", "instructions"):
+        total = _cost(record, unit)
+        if total is None:
+            continue
+        if record.peak_ram is None or record.flash is None:
+            break
+        planned = record.peak_ram.planned_arena
+        sample = Sample(arch, total, _parts(arch, record.layers, unit))
+        return Measured(
+            sample,
+            unit,
+            record.peak_ram.total,
+            record.peak_ram.arena if planned is None else planned,
+            record.flash,
+        )
+    raise BenchError(f"the record of {arch} has no run time or no memory: the target cannot count either")
+
+
+def _cost(row: Measurement | LayerResult, unit: str) -> int | None:
+    if unit == "cycles_est":
+        return None if row.cycles_est is None else round(row.cycles_est.value)
+    value: int | None = getattr(row, unit)
+    return value
+
+
+def _parts(arch: Arch, rows: Sequence[LayerResult], unit: str) -> Mapping[str, int]:
+    """Cost per layer of `arch`, if the engine ran exactly these layers in this order; else nothing."""
+    every = list(layers(arch))
+    if [layer.macs for layer in every] != [row.macs for row in rows]:
+        return {}
+    costs = [_cost(row, unit) for row in rows]
+    return {layer.name: cost for layer, cost in zip(every, costs, strict=True) if cost is not None}
+
+
+def to_json(one: Measured) -> dict[str, Any]:
+    """`one` as plain data."""
+    return {
+        "arch": str(one.sample.arch), "total": one.sample.total, "parts": dict(one.sample.parts),
+        "unit": one.unit, "ram": one.ram, "planned": one.planned, "flash": one.flash,
+    }  # fmt: skip
+
+
+def from_json(row: Mapping[str, Any]) -> Measured:
+    """What `to_json` made."""
+    sample = Sample(parse(row["arch"]), int(row["total"]), dict(row["parts"]))
+    return Measured(sample, str(row["unit"]), int(row["ram"]), int(row["planned"]), int(row["flash"]))
+
+
+def _read(path: Path) -> dict[Arch, Measured]:
+    """Results kept in `path`; a last line cut off by a kill is dropped."""
+    known: dict[Arch, Measured] = {}
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            one = from_json(json.loads(line))
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines) and not line.endswith("\n"):
+                path.write_text("".join(lines[:-1]))
+                break
+            raise UsageError(
+                f"{path}, line {number}: not a measurement ({error}); delete the file"
+            ) from error
+        known[one.sample.arch] = one
+    return known

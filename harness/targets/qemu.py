@@ -47,7 +47,7 @@ class QemuTarget:
         """Boots, runs and counts; see Target. Also raises Incorrect if init() or run() fails."""
         machine = _machine(firmware)
         qemu = _find_qemu()
-        recorder = build_recorder(self.cache_dir)
+        recorder = _recorder(self.cache_dir)
         with tempfile.TemporaryDirectory(prefix="tinyhil-") as name:
             folder = Path(name)
             blob, addresses = _preload(job, _PSRAM[machine])
@@ -155,6 +155,12 @@ class _Process:
         self._process.kill()
         self._process.wait()
         self._socket.close()
+
+
+@cache
+def _recorder(cache_dir: Path) -> Path:
+    """The plug-in, looked up once: finding out which QEMU and compiler there are takes as long as a run."""
+    return build_recorder(cache_dir)
 
 
 def _find_qemu() -> str:

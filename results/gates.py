@@ -73,7 +73,7 @@ def noise_floor(head: Measurement, base: Measurement, runs: Iterable[Measurement
     within = 3 * math.hypot(_standard_error(head.samples), _standard_error(base.samples))
     medians: dict[str, list[float]] = {}
     for run in (base, *runs):
-        build = run.provenance.get("build", "")
+        build = run.provenance.get("build_id", "")
         if build and run.samples and _subject(run) == _subject(base):
             medians.setdefault(build, []).append(median(run.samples))
     between = max((max(values) - min(values) for values in medians.values()), default=0.0)

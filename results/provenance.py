@@ -2,22 +2,23 @@
 
 The words of `Measurement.provenance`. Whoever measures writes them, whoever compares reads them.
 
-==============  =============================================================  ==========
-key             meaning                                                        stored as
-==============  =============================================================  ==========
-compiler        `arm-none-eabi-gcc 12.2.1`                                     build
-flags           effective compiler flags, in order                             build
-plan            hash of the engine's plan                                      build
-build           id of the firmware: the hash of everything that went into it   build
-libraries       versions of the kernel libraries in the image                  build
-engine_options  what the user asked of the engine                              build
-caches          `I D`, `I`, `-`: caches that the hello frame says are on       environment
-accelerator     flash accelerator and wait states                              environment
-emulator        `QEMU 7.2.22` and the plug-in's version                        environment
-probe           unique id of the debug probe                                   environment
-git             commit of the measured project, `+dirty` where it was          environment
-tinyhil         version of tinyhil                                             environment
-==============  =============================================================  ==========
+=====================  =========================================================  ===========
+key                    meaning                                                    stored with
+=====================  =========================================================  ===========
+compiler               `arm-none-eabi-gcc 12.2.1`                                 build
+flags                  effective compiler flags, in order                         build
+build_id               of the firmware: the hash of everything that went into it  build
+prefer                 what the engine was asked to prefer: speed, ram or flash   build
+float_io               whether the device converts float inputs and outputs       build
+disabled               optimisations that were turned off                         build
+instrumentation_bytes  RAM of the harness itself, not in `peak_ram`               build
+caches                 caches that the hello frame says are on                    environment
+accelerator            flash accelerator and wait states                          environment
+emulator               `QEMU 7.2.22` and the plug-in's version                    environment
+probe                  unique id of the debug probe                               environment
+git                    commit of the measured project, `-dirty` where it was      environment
+tinyhil                version of tinyhil                                         environment
+=====================  =========================================================  ===========
 
 Other keys are kept too, as environment.
 """
@@ -29,7 +30,9 @@ from dataclasses import dataclass
 
 from tinyhil.results.record import Measurement
 
-BUILD_KEYS = frozenset({"compiler", "flags", "plan", "build", "libraries", "engine_options"})
+BUILD_KEYS = frozenset(
+    {"compiler", "flags", "build_id", "prefer", "float_io", "disabled", "instrumentation_bytes", "libraries"}
+)
 
 UNLIKE_KEYS = ("compiler", "flags", "caches", "accelerator")
 """Provenance that changes what a number means: rows that differ here are not compared."""

@@ -90,7 +90,7 @@ def make_measurement(
             "flags": "-O2 -mcpu=cortex-m7",
             "caches": "I D",
             "git": "1f0c2a9d",
-            "plan": "77aa01",
+            "build_id": "77aa01",
             "emulator": "QEMU 7.2.22",
         },
         created="2026-11-20T10:00:00+00:00",

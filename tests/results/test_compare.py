@@ -128,9 +128,9 @@ class TestSampledMetrics:
             assert "noise" in finding.message()
 
     def test_a_a_runs_teach_what_boot_to_boot_noise_is(self, make) -> None:
-        board = make(mode="hardware", provenance={"build": "b1"}, samples=(100_000,) * 9, cycles=100_000)
+        board = make(mode="hardware", provenance={"build_id": "b1"}, samples=(100_000,) * 9, cycles=100_000)
         again = [replace(board, samples=(n,) * 9, cycles=n) for n in (99_400, 100_600)]
-        other = replace(board, samples=(150_000,) * 9, provenance={"build": "b2"})
+        other = replace(board, samples=(150_000,) * 9, provenance={"build_id": "b2"})
         head = replace(board, samples=(100_900,) * 9, cycles=100_900)
         assert only(compare([head], [board], parse_rules("cycles:0"))).failed
         finding = only(compare([head], [board], parse_rules("cycles:0"), noise=[*again, other]))

@@ -40,7 +40,7 @@ def probes(requant: Requant, reach: Reach) -> np.ndarray:
     for c in range(reach.low.size):
         column = [int(row[c]) for row in rows]
         m, e = int(requant.multiplier[c]), int(requant.shift[c])
-        if m and -20 <= e:
+        if m and e >= -20:
             t = thresholds(m, e, requant.zero_point, requant.low, requant.high)[1]
             column += [int(v) for v in np.concatenate([t - 1, t])]
         columns.append(np.resize(np.clip(column, reach.low[c], reach.high[c]), 800))

@@ -16,7 +16,8 @@ thresholds: T[n] = the least x whose output is n or more. A cheaper non-decreasi
       out = saturate8((v + (v >> 31) + addend) >> shift)       ADD ASR #31, ADD, ASR, SSAT
 
 Accumulators carry a factor of 256 through 32-bit registers, so |256*x| must stay under 2^31: `choose`
-checks it on the real weights and answers None where no recipe applies.
+checks it on the real weights and answers None where no recipe applies. A channel without any weight has
+one accumulator only, however large: its output is a constant, and kernels start it from 0 (`live_bias`).
 """
 
 from __future__ import annotations
@@ -94,9 +95,18 @@ def reach_of(weights: npt.NDArray[np.int8], folded_bias: Ints) -> Reach:
 
 def choose(requant: Requant, reach: Reach) -> Recipe | None:
     """The cheapest proven recipe for all channels of a layer, or None."""
-    if max(abs(int(reach.low.min())), abs(int(reach.high.max()))) >= (1 << 23) - 4096:
+    constant, value = _constants(requant, reach)
+    live = Reach(
+        np.where(reach.low == reach.high, 0, reach.low), np.where(reach.low == reach.high, 0, reach.high)
+    )
+    if max(abs(int(live.low.min())), abs(int(live.high.max()))) >= (1 << 23) - 4096:
         return None
-    return _prove(requant, reach) or _round(requant, reach)
+    return _prove(requant, live, constant, value) or _round(requant, live, constant, value)
+
+
+def live_bias(weights: npt.NDArray[np.int8], folded_bias: Ints) -> Ints:
+    """The folded biases that kernels start from; weights are [channels, taps]."""
+    return np.where(weights.any(axis=1), folded_bias, 0)
 
 
 def expected(requant: Requant, x: Ints) -> Ints:
@@ -110,10 +120,8 @@ def thresholds(multiplier: int, shift: int, zero_point: int, low: int, high: int
     """Outputs n = low+1 .. high and, for each, the least int32 x with output >= n; multiplier > 0."""
     n = np.arange(low + 1, high + 1, dtype=np.int64)
     wanted, right = n - zero_point, max(-shift, 0)
-    if right:  # halves round away from zero: upwards above zero, downwards below
-        least = (wanted << right) - (1 << (right - 1)) + (wanted <= 0)
-    else:
-        least = wanted
+    # halves round away from zero: upwards above zero, downwards below
+    least = (wanted << right) - (1 << right >> 1) + (wanted <= 0 if right else 0)
     factor = multiplier << max(shift, 0)
     return n, -((-((least << 31) - (1 << 30))) // factor)
 
@@ -124,8 +132,7 @@ def _constants(requant: Requant, reach: Reach) -> tuple[npt.NDArray[np.bool_], I
     return lowest == highest, lowest
 
 
-def _prove(requant: Requant, reach: Reach) -> Proved | None:
-    constant, value = _constants(requant, reach)
+def _prove(requant: Requant, reach: Reach, constant: npt.NDArray[np.bool_], value: Ints) -> Proved | None:
     varying = np.flatnonzero(~constant)
     shifts = requant.shift.astype(np.int64)
     shift = int((7 - shifts[varying]).min()) if varying.size else 8
@@ -182,11 +189,10 @@ def _representable(bottom: int, top: int, multiplier: int) -> tuple[int, int] | 
 def _sums_fit(multiplier: int, offset: int, addend: int, low: int, high: int) -> bool:
     """SMMLA adds the addend modulo 2^32: the sum must not wrap at either end of the reach."""
     ends = [(((256 * x + offset) * multiplier) >> 32) + addend for x in (low, high)]
-    return -(1 << 31) <= min(ends) and max(ends) < 1 << 31 and abs(addend) < 1 << 31
+    return min(ends) >= -(1 << 31) and max(ends) < 1 << 31 and abs(addend) < 1 << 31
 
 
-def _round(requant: Requant, reach: Reach) -> Rounded | None:
-    constant, value = _constants(requant, reach)
+def _round(requant: Requant, reach: Reach, constant: npt.NDArray[np.bool_], value: Ints) -> Rounded | None:
     right = -requant.shift.astype(np.int64)
     if (~constant & ((right < 1) | (right > _MAX_SHIFT))).any():
         return None

@@ -1,0 +1,49 @@
+/* What the generated kernels share: the lane instructions, as instructions or as plain C, and the
+ * descriptions by which the plain C twins read the packed streams. */
+#ifndef TH_ASM_H
+#define TH_ASM_H
+
+#include <stdint.h>
+
+/* Four bytes from any address. */
+static inline uint32_t th_load32(const void *p)
+{
+    uint32_t word;
+    __builtin_memcpy(&word, p, 4);
+    return word;
+}
+
+static inline void th_store32(void *p, uint32_t word)
+{
+    __builtin_memcpy(p, &word, 4);
+}
+
+/* Two 16-bit lanes in a word: the first value in the low half. */
+static inline uint32_t th_pair(int32_t first, int32_t second)
+{
+    return ((uint32_t)first & 0xFFFFu) | ((uint32_t)second << 16);
+}
+
+/* How an accumulator becomes a byte: see post.py. `shift` is -1 where the stream brings it. */
+struct th_post {
+    int8_t proved;
+    int8_t shift;
+    int8_t low;
+    int8_t high;
+};
+
+/* One block of output pixels times one or two channels: see gemm.py. Strides in bytes. */
+struct th_gemm {
+    uint16_t pairs;
+    uint8_t pixels;
+    uint8_t channels;
+    uint32_t pixel_stride;
+    uint32_t channel_stride;
+    struct th_post post;
+};
+
+/* Windows of `rows` runs of `run` bytes, `row_stride` bytes apart, as 16-bit pairs: see expand.py. */
+void th_expand(uint32_t *blocks, const int8_t *const *windows, uint32_t pixels, uint32_t rows, uint32_t run,
+               int32_t row_stride);
+
+#endif

@@ -1,0 +1,93 @@
+"""Requantisation as instructions: what follows an accumulator until its byte can be stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from tinyhil.harness.tinyengine.asm.emit import Asm
+from tinyhil.harness.tinyengine.asm.requant import Proved, Recipe
+
+
+@dataclass(frozen=True)
+class Post:
+    """The part of a recipe that is code: the same for all channels of a layer.
+
+    `shift` is None where each channel brings its own in the stream. Constants of a channel follow in
+    the order of `words`; `proved` takes 256 * x + offset, `rounded` takes x.
+    """
+
+    kind: Literal["proved", "rounded"]
+    shift: int | None
+    low: int
+    high: int
+
+    @staticmethod
+    def of(recipe: Recipe) -> Post:
+        """The code of a recipe."""
+        if isinstance(recipe, Proved):
+            return Post("proved", recipe.shift, recipe.low, recipe.high)
+        uniform = bool((recipe.shift == recipe.shift[0]).all())
+        return Post("rounded", int(recipe.shift[0]) if uniform else None, recipe.low, recipe.high)
+
+    @property
+    def constants(self) -> int:
+        """Words per channel: multiplier, addend and, where channels differ, shift."""
+        return 2 if self.shift is not None else 3
+
+    @property
+    def tag(self) -> str:
+        """Part of a symbol name."""
+        clamp = "" if (self.low, self.high) == (-128, 127) else f"_{self.low + 128}to{self.high + 128}"
+        return f"{self.kind[0]}{'v' if self.shift is None else self.shift}{clamp}"
+
+    @property
+    def c_fields(self) -> str:
+        """The fields of `struct th_post`."""
+        shift = -1 if self.shift is None else self.shift
+        return f"{{{int(self.kind == 'proved')}, {shift}, {self.low}, {self.high}}}"
+
+    def finish(self, asm: Asm, registers: Sequence[str], multiplier: str, addend: str, shift: str) -> None:
+        """Accumulators to clamped bytes in place; `proved` wants them scaled by 256, `rounded` plain."""
+        if self.kind == "proved":
+            for r in registers:
+                asm.op(f"smmla {r}, {r}, {multiplier}, {addend}")
+        else:
+            for r in registers:
+                asm.op(f"smmlar {r}, {r}, {multiplier}, {r}")
+            for r in registers:
+                asm.op(f"add {r}, {r}, {r}, asr #31")
+            for r in registers:
+                asm.op(f"add {r}, {r}, {addend}")
+        if self.shift is None:
+            for r in registers:
+                asm.op(f"asr {r}, {r}, {shift}")
+
+    def saturate(self, asm: Asm, r: str) -> None:
+        """The last step of one accumulator: shift, saturate, clamp."""
+        asm.op(f"ssat {r}, #8, {r}" + ("" if self.shift is None else f", asr #{self.shift}"))
+        if self.low > -128:
+            asm.op(f"cmp {r}, #{self.low}", "it lt", f"movlt {r}, #{self.low}")
+        if self.high < 127:
+            asm.op(f"cmp {r}, #{self.high}", "it gt", f"movgt {r}, #{self.high}")
+
+
+def words(recipe: Recipe, channel: int) -> list[int]:
+    """The constants of one channel as they stand in the stream: multiplier, addend[, shift]."""
+    found = [int(recipe.multiplier[channel]), int(recipe.addend[channel])]
+    if Post.of(recipe).shift is None and not isinstance(recipe, Proved):
+        found.append(int(recipe.shift[channel]))
+    return found
+
+
+def offset(recipe: Recipe, channel: int) -> int:
+    """What `proved` adds to 256 * x; 0 for `rounded`."""
+    return int(recipe.offset[channel]) if isinstance(recipe, Proved) else 0
+
+
+def as_int32(values: Sequence[int]) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+    """Words modulo 2^32 as int32."""
+    return (np.array(values, dtype=np.int64) & 0xFFFFFFFF).astype(np.uint32).view(np.int32)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from tinyhil.results.gates import Rule, noise_floor
-from tinyhil.results.metrics import METRICS, Metric, layer_values
+from tinyhil.results.metrics import METRICS, Metric, layer_values, with_names_of
 from tinyhil.results.provenance import Difference, differences
 from tinyhil.results.record import Measurement
 
@@ -223,8 +223,11 @@ def _without_value(
 
 
 def slower_layers(head: Measurement, base: Measurement, metric: Metric) -> tuple[LayerChange, ...]:
-    """Layers that need more of `metric` than before, matched by name, the largest growth first."""
-    before = layer_values(base, metric)
+    """Layers that need more of `metric` than before, the largest growth first.
+
+    Matched by position where the operators are the same, else by name.
+    """
+    before = layer_values(with_names_of(base, head), metric)
     changes = [
         LayerChange(name, before.get(name), value) for name, value in layer_values(head, metric).items()
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -78,6 +79,8 @@ def format_count(value: float) -> str:
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """`value` with at least `digits` significant digits and no exponent."""
-    whole = len(str(int(abs(value)))) if abs(value) >= 1 else 0
-    return f"{value:,.{max(digits - whole, 0)}f}"
+    """`value` rounded to `digits` significant digits, without an exponent; whole digits all stay."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:.0f}"
+    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])
+    return f"{value:,.{max(digits - 1 - exponent, 0)}f}"

@@ -25,10 +25,12 @@ def layer_bars(name: str, layers: Sequence[str], series: Sequence[Series], metri
     A mark to the left of the bar's end is a layer where that other engine needs less.
     """
     row, top = 19.0, 44.0
-    plot = Box(190, top, WIDTH - 88, top + row * len(layers))
+    labels = [shorten(f"{index}  {layer.split(' #')[0]}", 40) for index, layer in enumerate(layers)]
+    gutter = min(30 + 6.6 * max((len(label) for label in labels), default=0), 300)
+    plot = Box(gutter, top, WIDTH - 88, top + row * len(layers))
     largest = max((value for s in series for value in s.values if value is not None), default=0.0)
     x = linear(0, largest or 1.0, plot.left, plot.right)
-    parts = [legend(plot.left, 14, [(s.label, s.colour) for s in series])]
+    parts = [legend(plot.left, 14, [(s.label, s.colour) for s in series])] if len(series) > 1 else []
     for tick in ticks(largest):
         parts.append(line(x(tick), plot.top - 4, x(tick), plot.bottom, "grid"))
         parts.append(text(x(tick), plot.top - 9, tick_number(tick), "tick", "middle"))
@@ -40,7 +42,7 @@ def layer_bars(name: str, layers: Sequence[str], series: Sequence[Series], metri
             f"{s.label} {value:,.0f}" for s, value in zip(series, values, strict=True) if value is not None
         )
         lost = values[0] is not None and bool(known) and min(known) < values[0]
-        parts.append(text(plot.left - 10, middle + 4, shorten(layer, 26), "label", "end"))
+        parts.append(text(plot.left - 10, middle + 4, labels[index], "label", "end"))
         if values[0] is not None:
             parts.append(
                 rect(plot.left, middle - 5.5, x(values[0]) - plot.left, 11, f"e{series[0].colour}", hint)

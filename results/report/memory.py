@@ -79,9 +79,11 @@ def explain_peak(buffers: Sequence[PlannedBuffer], layers: Sequence[str]) -> str
     layer = f"layer {at}" + (f" ({shorten(layers[at], 40)})" if at < len(layers) else "")
     names = ", ".join(f"{shorten(b.name, 40)} ({format_size(b.size)})" for b in alive[:4])
     more = f" and {len(alive) - 4} more" if len(alive) > 4 else ""
+    shared = sum(b.size for b in alive) - _covered(alive)
     unused = arena - _covered(alive)
     gap = f" {format_size(unused)} of it lie unused at that moment." if unused > 0 else ""
-    return f"The arena is {format_size(arena)} because of {layer}: alive then are {names}{more}.{gap}"
+    place = f" {format_size(shared)} of them share the same bytes." if shared > 0 else ""
+    return f"The arena is {format_size(arena)} because of {layer}: alive then are {names}{more}.{place}{gap}"
 
 
 def _covered(buffers: Sequence[PlannedBuffer]) -> int:

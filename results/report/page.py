@@ -21,10 +21,10 @@ from tinyhil.results.report.view import (
     BoardLimits,
     Network,
     engine_colours,
+    headline,
     network_view,
     ordered,
     overview_figures,
-    place,
     tiles,
 )
 
@@ -67,7 +67,7 @@ def render_report(
         "title": title,
         "generated": generated or datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "tiles": tiles(records, baseline),
-        "place": place(records),
+        "headline": headline(records),
         "summary": results_table(records, "All results", baseline, network=True) if records else None,
         "overview": overview_figures(records, colours, limits),
         "baseline": baseline,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -72,7 +73,7 @@ def scatter(
         path = " ".join(f"{x(p.x):.1f},{y(p.y):.1f}" for p in members)
         if len(members) > 1:
             parts.append(tag("polyline", points=path, class_="join"))
-    placed = [(x(p.x) - 9, y(p.y) - 9, x(p.x) + 9, y(p.y) + 9) for p in points]
+    placed = [_box_around(x(p.x), y(p.y), _radius(p, largest)) for p in points]
     for group in dict.fromkeys(p.group for p in points):
         words = shorten(group, 22)
         members = sorted((p for p in points if p.group == group), key=lambda p: p.x)
@@ -81,7 +82,7 @@ def scatter(
         if spot is not None:  # a crowded figure keeps its dots' hints and the data table
             parts.append(text(spot[0], spot[1], words, "label"))
     for p in sorted(points, key=lambda p: -p.size):
-        radius = 4 + 9 * (p.size / largest) ** 0.5
+        radius = _radius(p, largest)
         hint = f"{p.label}: {p.x:,.0f} {metric.name}, {format_size(p.y)} RAM, {format_size(p.size)} flash"
         parts.append(
             tag("circle", tag("title", hint), cx=x(p.x), cy=y(p.y), r=radius, class_=f"e{p.colour} dot")
@@ -98,6 +99,14 @@ def scatter(
     return Figure(name, title, note, metric.kind, svg, columns, rows)
 
 
+def _radius(point: Point, largest: float) -> float:
+    return 4 + 9 * math.sqrt(point.size / largest)
+
+
+def _box_around(x: float, y: float, radius: float) -> tuple[float, float, float, float]:
+    return x - radius, y - radius, x + radius, y + radius
+
+
 def _free_spot(
     ends: Sequence[tuple[float, float]],
     width: float,
@@ -107,12 +116,12 @@ def _free_spot(
     """Where a text of `width` beside one of two dots hides nothing: its start and baseline."""
     (ax, ay), (bx, by) = ends
     candidates = [
-        (ax - 15 - width, ay + 4),
-        (ax - width / 2, ay - 17),
-        (ax - width / 2, ay + 26),
-        (bx + 15, by + 4),
-        (bx - width / 2, by - 17),
-        (bx - width / 2, by + 26),
+        (ax - 18 - width, ay + 4),
+        (bx + 18, by + 4),
+        (ax - width / 2, ay - 19),
+        (ax - width / 2, ay + 28),
+        (bx - width / 2, by - 19),
+        (bx - width / 2, by + 28),
     ]
     for left, base in candidates:
         box = (left, base - 11, left + width, base + 4)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tinyhil.results.history import detect_steps
-from tinyhil.results.metrics import METRICS, layer_values
+from tinyhil.results.metrics import METRICS, Metric, layer_values, with_names_of
 from tinyhil.results.quantities import significant
 from tinyhil.results.record import Measurement
 from tinyhil.results.reference.loader import Reference
@@ -95,10 +95,11 @@ def _s(count: int) -> str:
     return "" if count == 1 else "s"
 
 
-def place(records: Sequence[Measurement]) -> str:
-    """` on stm32f746, QEMU` where all records come from there, else nothing: the table says it then."""
+def headline(records: Sequence[Measurement]) -> str:
+    """`Who wins on stm32f746, QEMU`: the place only where it is one; else the table says it."""
     places = {(r.board, r.mode) for r in records}
-    return "".join(f" on {board}, {MODES[mode]}" for board, mode in places) if len(places) == 1 else ""
+    words = "Who wins" if len({r.engine.name for r in records}) > 1 else "Results"
+    return words + "".join(f" on {b}, {MODES[m]}" for b, m in places if len(places) == 1)
 
 
 def network_view(
@@ -179,7 +180,7 @@ def _layer_figures(
     figures: list[Figure] = []
     engines = [(r.engine.name, colours[r.engine.name]) for r in group]
     for metric in TIME:
-        maps = [layer_values(r, metric) for r in group]
+        maps = [layer_values(with_names_of(r, group[0]), metric) for r in group]
         names = list(dict.fromkeys(name for values in maps for name in values))
         series = [
             Series(label, colour, tuple(values.get(name) for name in names))
@@ -192,25 +193,23 @@ def _layer_figures(
                 replace(figure, title=f"{metric.title} of each layer {title}", folded=bool(figures))
             )
     best = next((m for m in TIME if any(layer_values(r, m) for r in group)), None)
-    points = []
-    for record in group if best and best.layer else []:
-        for layer in record.layers:
-            value = best.layer(layer) if best and best.layer else None
-            if value and layer.traffic and layer.macs:
-                points.append(
-                    Point(
-                        record.engine.name,
-                        layer.name,
-                        colours[record.engine.name],
-                        layer.macs / layer.traffic,
-                        layer.macs / value,
-                    )
-                )
+    points = [p for r in group if best for p in _roofline_points(r, best, colours[r.engine.name])]
     if best and points:
         unit = "instruction" if best.name == "instructions" else "cycle"
         figure = roofline(slug(*where, "roofline"), points, unit, best.kind, engines, limits.macs_per_cycle)
         figures.append(replace(figure, title=f"Roofline {title}"))
     return figures
+
+
+def _roofline_points(record: Measurement, metric: Metric, colour: int) -> list[Point]:
+    """One point per layer that has MACs, a time and a known traffic."""
+    points = []
+    for layer in record.layers:
+        value = metric.layer(layer) if metric.layer else None
+        if value and layer.traffic and layer.macs:
+            intensity, rate = layer.macs / layer.traffic, layer.macs / value
+            points.append(Point(record.engine.name, layer.name, colour, intensity, rate))
+    return points
 
 
 def _history_figures(history: Sequence[Measurement], colours: Mapping[str, int]) -> list[Figure]:

@@ -87,6 +87,18 @@ class TestExactMetrics:
         finding = only(compare([head], [make()], parse_rules("instructions:0")))
         assert [c.name for c in finding.layers] == [make().layers[5].name, make().layers[2].name]
 
+    def test_a_layer_is_found_again_under_a_new_name(self, make) -> None:
+        head = slower(make(), 2, 1.5)
+        renamed = tuple(replace(layer, name=f"fewer channels {i}") for i, layer in enumerate(head.layers))
+        finding = only(compare([replace(head, layers=renamed)], [make()], parse_rules("instructions:0")))
+        assert [(c.name, c.base is None) for c in finding.layers] == [("fewer channels 2", False)]
+
+    def test_layers_of_one_name_are_told_apart(self, make) -> None:
+        layers = tuple(replace(layer, name="conv") for layer in make().layers)
+        head = slower(replace(make(), layers=layers), 4, 2.0)
+        finding = only(compare([head], [make(layers=layers)], parse_rules("instructions:0")))
+        assert [c.name for c in finding.layers] == ["conv #5"]
+
     def test_growth_within_the_rule_is_accepted(self, make) -> None:
         head = replace(make(), flash=make().flash + 1024)
         assert only(compare([head], [make()], parse_rules("flash:+1KiB"))).status == "ok"

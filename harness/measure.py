@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import statistics
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -28,10 +29,15 @@ from tinyhil.harness.model.graph import DType, Graph
 from tinyhil.harness.model.oracle import reference_for
 from tinyhil.harness.model.tflite_reader import read_tflite
 from tinyhil.harness.samples import samples
+from tinyhil.harness.targets.recorder import parse
 from tinyhil.harness.targets.target import Job, RawRun, Target
+from tinyhil.harness.timing.estimate import CORES
+from tinyhil.harness.timing.estimate import Estimate as Cycles
+from tinyhil.harness.timing.runs import estimate_runs
 from tinyhil.results.record import (
     Correctness,
     EngineId,
+    Estimate,
     Failure,
     LayerResult,
     Measurement,
@@ -91,22 +97,19 @@ class Case:
 
 
 def measure(
-    case: Case,
-    firmware: Firmware,
-    target: Target,
-    deadline: Deadline,
-    *,
-    repeats: int = 1,
-    trace: bool = False,
-) -> tuple[Measurement, RawRun]:
+    case: Case, firmware: Firmware, target: Target, deadline: Deadline, *, repeats: int = 1
+) -> Measurement:
     """Runs `firmware` on `target` with all samples and judges what came back.
 
     A wrong output or unplanned memory gives a record with `error` set and without counts.
     Raises BenchError and HardFault: then nothing is known of the network.
     """
     network, sources = case.network, firmware.sources
-    job = Job(tuple(_to_device(arrays, sources) for arrays in network.inputs.values()), repeats, trace)
-    raw = target.run(firmware, job, deadline)
+    inputs = tuple(_to_device(arrays, sources) for arrays in network.inputs.values())
+    with tempfile.TemporaryDirectory(prefix="tinyhil-trace-") as folder:
+        trace = Path(folder) / "trace" if case.board.core in CORES else None
+        raw = target.run(firmware, Job(inputs, repeats, trace), deadline)
+        counts = _counts(firmware, raw)
     correct = _judge(network, sources, raw)
     error = _memory_error(sources, raw)
     if not correct.bit_exact:
@@ -130,8 +133,8 @@ def measure(
         created=_now(),
     )
     if error is not None:
-        return replace(record, error=Failure(error.code, str(error))), raw
-    return replace(record, **_counts(sources, raw)), raw
+        return replace(record, error=Failure(error.code, str(error)))
+    return replace(record, **counts)
 
 
 def failed(case: Case, error: TinyhilError, mode: str) -> Measurement:
@@ -209,22 +212,37 @@ def _peak_ram(firmware: Firmware, raw: RawRun) -> PeakRam:
     )
 
 
-def _counts(sources: Sources, raw: RawRun) -> dict[str, Any]:
-    """Counts of the inference with the median total, so that its layers add up to it."""
+def _counts(firmware: Firmware, raw: RawRun) -> dict[str, Any]:
+    """Counts of the inference with the median total, so that its layers add up to it; estimated
+    cycles beside counted instructions where the emulator left a trace."""
     totals = raw.cycles or raw.instructions
     if not totals:
         return {}
     chosen = totals.index(statistics.median_low(totals))
-    layers = raw.layers[chosen] if raw.layers else ()
+    estimate = estimate_runs(parse(raw.trace), firmware, [chosen])[0] if raw.trace else None
     return {
         "instructions": raw.instructions[chosen] if raw.instructions else None,
         "cycles": raw.cycles[chosen] if raw.cycles else None,
+        "cycles_est": _estimate(estimate.whole) if estimate else None,
         "samples": totals,
         "layers": tuple(
-            LayerResult(layer.name, layer.op, layer.macs, count.instructions, count.cycles)
-            for layer, count in zip(sources.layers, layers, strict=False)
+            LayerResult(
+                layer.name,
+                layer.op,
+                layer.macs,
+                count.instructions,
+                count.cycles,
+                _estimate(estimate.layers[index]) if estimate else None,
+            )
+            for index, (layer, count) in enumerate(
+                zip(firmware.sources.layers, raw.layers[chosen] if raw.layers else (), strict=False)
+            )
         ),
     }
+
+
+def _estimate(cycles: Cycles | None) -> Estimate | None:
+    return Estimate(cycles.value, cycles.low, cycles.high, cycles.model) if cycles else None
 
 
 def _provenance(case: Case, firmware: Firmware, raw: RawRun) -> dict[str, str]:

@@ -72,7 +72,7 @@ class Runner:
         try:
             firmware = self.firmware(case)
             deadline = Deadline.after(self.settings.timeout)
-            record, _ = measure(case, firmware, target, deadline, repeats=self.settings.repeats)
+            record = measure(case, firmware, target, deadline, repeats=self.settings.repeats)
         except BenchError:
             raise
         except TinyhilError as error:

@@ -59,4 +59,8 @@ def _latency(estimate: Estimate | None, clock_hz: int) -> str:
     if estimate is None:
         return "-"
     value, low, high = (1e3 * cycles / clock_hz for cycles in (estimate.value, estimate.low, estimate.high))
-    return f"{value:.3g} ms ({low:.3g}-{high:.3g})"
+    return f"{_milliseconds(value)} ms ({_milliseconds(low)}-{_milliseconds(high)})"
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -21,10 +21,17 @@ from tinyhil.errors import BadFrame, HardFault, MissingTool, NoAnswer, TinyhilEr
 from tinyhil.harness.boards import Board, Cache
 from tinyhil.harness.build.firmware import Firmware
 from tinyhil.harness.deadline import Deadline
-from tinyhil.harness.targets.counts import RunCount, count_runs, running_layer
+from tinyhil.harness.targets.counts import RunSegments, marks_of, running_layer, split_runs
 from tinyhil.harness.targets.hardfault import hard_fault, place
 from tinyhil.harness.targets.line import SocketLine, wait_until_closed
-from tinyhil.harness.targets.recorder import CacheModel, Trace, build_recorder, parse, plugin_argument
+from tinyhil.harness.targets.recorder import (
+    CacheModel,
+    Segment,
+    Trace,
+    build_recorder,
+    parse,
+    plugin_argument,
+)
 from tinyhil.harness.targets.session import Session, hold
 from tinyhil.harness.targets.target import Job, LayerCount, RawRun
 from tinyhil.harness.wire import Conversation, Crashed
@@ -38,7 +45,7 @@ _GRACE = 2.0  # seconds that a stopped QEMU gets to write its trace
 
 @dataclass(frozen=True)
 class QemuTarget:
-    """Runs firmware in QEMU. `cache_dir` holds the compiled plug-in, and traces that a job asked for."""
+    """Runs firmware in QEMU. `cache_dir` holds the compiled plug-in."""
 
     cache_dir: Path
     mode: str = "qemu"
@@ -52,33 +59,28 @@ class QemuTarget:
             folder = Path(name)
             blob, addresses = _preload(job, _PSRAM[machine])
             (folder / "inputs").write_bytes(blob)
-            trace_file = self._trace_file(firmware) if job.trace else folder / "trace"
+            trace_file = job.trace or folder / "trace"
             command = [
                 qemu, "-machine", machine, "-display", "none", "-monitor", "none", "-nodefaults",
                 "-semihosting-config", "enable=on,target=native",
                 "-kernel", str(firmware.elf),
                 *_loader(folder / "inputs", blob, _PSRAM[machine]),
-                *_recorder_words(recorder, trace_file, firmware, job.trace),
+                *_recorder_words(recorder, trace_file, firmware, job.trace is not None),
             ]  # fmt: skip
             process = _Process(command, folder / "stderr")
             try:
                 session, log = self._converse(process, firmware, job, addresses, trace_file, deadline)
             finally:
                 process.kill()
-            counts = _counts(firmware, parse(trace_file), len(session.outputs))
+            runs = _runs(firmware, parse(trace_file), len(session.outputs))
         return replace(
             session.raw_run(self.mode),
-            instructions=tuple(count.instructions for count in counts),
-            layers=tuple(tuple(LayerCount(instructions=n) for n in count.layers) for count in counts),
+            instructions=tuple(run.instructions for run in runs),
+            layers=tuple(tuple(LayerCount(instructions=n) for n in run.layer_instructions) for run in runs),
             log=log,
-            trace=trace_file if job.trace else None,
+            trace=job.trace,
             provenance={"emulator": qemu_version(qemu), "machine": machine, "recorder": recorder.stem},
         )
-
-    def _trace_file(self, firmware: Firmware) -> Path:
-        folder = self.cache_dir / "traces"
-        folder.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f"{firmware.id[:16]}-", dir=folder)) / "trace"
 
     def _converse(
         self,
@@ -208,62 +210,25 @@ def _loader(file: Path, blob: bytes, origin: int) -> list[str]:
 
 
 def _recorder_words(library: Path, out: Path, firmware: Firmware, trace: bool) -> list[str]:
-    marks = _marks(firmware)
+    marks = marks_of(firmware)
     entries = [marks.begin, marks.end, *dict.fromkeys(mark for mark in marks.layers if mark)]
     if not trace:
         return plugin_argument(library, out, entries)
-    board = firmware.board
-    icache, dcache = _simulated(board.icache), _simulated(board.dcache)
-    regions = _cached_regions(board)
-    return plugin_argument(library, out, entries, edges=True, icache=icache, dcache=dcache, regions=regions)
+    return plugin_argument(library, out, entries, **recorder_options(firmware.board))
 
 
-def _simulated(cache: Cache | None) -> CacheModel | None:
-    return CacheModel(cache.size, cache.ways, cache.line) if cache else None
-
-
-def _cached_regions(board: Board) -> dict[str, tuple[int, int]]:
-    """Memories that answer through the caches, at the twin's addresses: flash, and the RAM but for
-    what is tightly coupled."""
-    memories = board.memory_map(emulated=True)
-    ram = [region for region in memories.regions if "tcm" not in region.name and region.name != "ccm"]
-    cached = [memories.flash, *(ram or [memories.ram])][:4]
-    return {memory.name: (memory.origin, memory.origin + memory.size) for memory in cached}
-
-
-@dataclass(frozen=True)
-class _Marks:
-    """Entry addresses that the recorder watches; 0 for a layer whose function the ELF does not have."""
-
-    begin: int
-    end: int
-    layers: tuple[int, ...]
-
-
-def _marks(firmware: Firmware) -> _Marks:
-    symbols = firmware.symbols
-    try:
-        begin, end = symbols["th_run_begin"].address, symbols["th_run_end"].address
-    except KeyError as error:
-        raise UsageError(f"{firmware.elf} has no {error}: it was not built with tinyhil's runtime") from None
-    names = [layer.symbol for layer in firmware.sources.layers]
-    return _Marks(begin, end, tuple(symbols[name].address if name in symbols else 0 for name in names))
-
-
-def _counts(firmware: Firmware, trace: Trace, wanted: int) -> list[RunCount]:
-    """The counts of the job's inferences; a last one that only served the memory is left out."""
-    marks = _marks(firmware)
-    counts = count_runs(trace.segments, marks.begin, marks.end, marks.layers)
-    if len(counts) < wanted:
-        raise BadFrame(f"{wanted} inferences were answered, but the recorder saw {len(counts)}")
-    return counts[:wanted]
+def _runs(firmware: Firmware, trace: Trace, wanted: int) -> list[RunSegments[Segment]]:
+    """The job's inferences; a last one that only served the memory is left out."""
+    runs = split_runs(trace.segments, marks_of(firmware))
+    if len(runs) < wanted:
+        raise BadFrame(f"{wanted} inferences were answered, but the recorder saw {len(runs)}")
+    return runs[:wanted]
 
 
 def _layer_in(trace_file: Path, firmware: Firmware) -> int | None:
     """The layer that was running when QEMU ended, if it could still write its trace."""
     with contextlib.suppress(UsageError):
-        marks = _marks(firmware)
-        return running_layer(parse(trace_file).segments, marks.begin, marks.end, marks.layers)
+        return running_layer(parse(trace_file).segments, marks_of(firmware))
     return None
 
 

@@ -15,13 +15,13 @@ from tinyhil.harness.deadline import Deadline
 class Job:
     """What to run: one tuple of input tensors (raw bytes, one per network input) per inference.
 
-    `repeats` counts timed inferences per input. With `trace` an emulator also records executed
-    blocks for the timing model.
+    `repeats` counts timed inferences per input. An emulator also records executed blocks, for the
+    timing model, to the file `trace` if there is one.
     """
 
     inputs: tuple[tuple[bytes, ...], ...]
     repeats: int = 1
-    trace: bool = False
+    trace: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -68,8 +68,10 @@ def test_every_run_counts_the_same(qemu: QemuTarget, build_network: BuildNetwork
     assert first.outputs[0] == first.outputs[1] == (OUTPUT,)
 
 
-def test_a_traced_job_keeps_the_blocks_that_ran(qemu: QemuTarget, build_network: BuildNetwork) -> None:
-    run = qemu.run(build_network(), Job(((INPUT,),), trace=True), soon())
+def test_a_traced_job_keeps_the_blocks_that_ran(
+    qemu: QemuTarget, build_network: BuildNetwork, tmp_path: Path
+) -> None:
+    run = qemu.run(build_network(), Job(((INPUT,),), trace=tmp_path / "trace"), soon())
     plain = qemu.run(build_network(), JOB, soon())
     assert run.trace is not None
     assert run.instructions == plain.instructions

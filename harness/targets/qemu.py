@@ -18,19 +18,18 @@ from functools import cache
 from pathlib import Path
 
 from tinyhil.errors import BadFrame, HardFault, MissingTool, NoAnswer, TinyhilError, UsageError
-from tinyhil.harness.boards import Board, Cache
 from tinyhil.harness.build.firmware import Firmware
 from tinyhil.harness.deadline import Deadline
 from tinyhil.harness.targets.counts import RunSegments, marks_of, running_layer, split_runs
 from tinyhil.harness.targets.hardfault import hard_fault, place
 from tinyhil.harness.targets.line import SocketLine, wait_until_closed
 from tinyhil.harness.targets.recorder import (
-    CacheModel,
     Segment,
     Trace,
     build_recorder,
     parse,
     plugin_argument,
+    recorder_options,
 )
 from tinyhil.harness.targets.session import Session, hold
 from tinyhil.harness.targets.target import Job, LayerCount, RawRun

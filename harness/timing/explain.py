@@ -103,8 +103,8 @@ def explain(
         for instruction, cycles_each in zip(
             decode_block(costs.blocks[entered].code), _shared(issues), strict=True
         ):
-            part = cycles_each * cycles / seen if seen else cycles / len(issues)
-            work[work_of(instruction)] += part
+            share = cycles_each * cycles / seen if seen else cycles / len(issues)
+            work[work_of(instruction)] += share
     whole = sum(work.values()) or 1.0
     hottest = []
     for place, cycles in _largest(block_cycles)[:top]:
@@ -138,8 +138,8 @@ def as_text(explanation: Explanation) -> str:
     """The explanation for a terminal or a log."""
     whole = sum(explanation.work.values()) or 1.0
     lines = ["Estimated cycles by kind of work"]
-    for name, cycles in explanation.work.items():
-        lines.append(f"  {name:<32}{cycles:>16,.0f}  {cycles / whole:6.1%}")
+    for name, spent in explanation.work.items():
+        lines.append(f"  {name:<32}{spent:>16,.0f}  {spent / whole:6.1%}")
     for rank, block in enumerate(explanation.hottest, start=1):
         where = f" in {block.function}" if block.function else ""
         lines.append("")

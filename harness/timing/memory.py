@@ -1,4 +1,4 @@
-"""What a board's memories cost: the `[timing]` table of boards/*.toml, and the recorder's settings.
+"""What a board's memories cost: the `[timing]` table of boards/*.toml.
 
 docs/timing.md lists the keys. Penalties are in core cycles at the board's full clock.
 """
@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from tinyhil.errors import UsageError
 from tinyhil.harness.boards import Board
-from tinyhil.harness.targets.recorder import CacheModel
+from tinyhil.harness.targets.recorder import CacheModel, cache_models
 
 
 @dataclass(frozen=True)
@@ -42,12 +41,6 @@ class MemoryTiming:
         return f"ws{self.flash_wait_states}:" + ":".join(f"{value:g}" for value in values)
 
 
-def _cache(table: Mapping[str, Any]) -> CacheModel:
-    return CacheModel(
-        int(table["size"]), int(table["ways"]), int(table.get("line", 32)), table.get("replacement", "rr")
-    )
-
-
 def memory_timing(board: Board, overrides: Mapping[str, float] | None = None) -> MemoryTiming:
     """The board's penalties; `overrides` replaces single keys of its `[timing]` table.
 
@@ -74,7 +67,7 @@ def memory_timing(board: Board, overrides: Mapping[str, float] | None = None) ->
         waits = int(table.get("flash_wait_states", board.extra.get("hal", {}).get("flash_wait_states", 0)))
         line = float(table.get("flash_reads_per_line", 1)) * waits + float(table.get("flash_line_fixed", 0))
         flash_line = float(table.get("flash_line", line))
-        icache, dcache = table.get("icache"), table.get("dcache")
+        icache, dcache = cache_models(board)
         timing = MemoryTiming(
             flash_wait_states=waits,
             flash_line=flash_line,
@@ -82,46 +75,11 @@ def memory_timing(board: Board, overrides: Mapping[str, float] | None = None) ->
             fetch_line=float(table.get("fetch_line", flash_line)),
             flash_access=float(table.get("flash_access", waits + 3)),
             ram_access=float(table.get("ram_access", 2)),
-            icache=_cache(icache) if icache else _own(board.icache),
-            dcache=_cache(dcache) if dcache else _own(board.dcache),
+            icache=icache,
+            dcache=dcache,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(
             f"board {board.name}: {error!r} in its [timing] table; docs/timing.md lists the keys"
         ) from error
     return replace(timing, overrides=tuple(f"{k}={v:g}" for k, v in sorted((overrides or {}).items())))
-
-
-def _own(cache: Any) -> CacheModel | None:
-    """The core's own cache; the Cortex-M7 replaces in turn, as far as is known."""
-    return CacheModel(cache.size, cache.ways, cache.line) if cache else None
-
-
-def data_regions(board: Board, *, emulated: bool) -> dict[str, tuple[int, int]]:
-    """The ranges behind the data cache: `flash`, and `sram` where the core caches RAM.
-
-    DTCM answers at once and is left out. `emulated`: addresses of the emulator twin's memory map.
-    """
-    shift_flash = board.twin.flash_origin - board.flash.origin if emulated and board.twin else 0
-    shift_ram = board.twin.ram_origin - board.ram.origin if emulated and board.twin else 0
-    low = board.flash.origin + shift_flash
-    regions = {"flash": (low, low + board.flash.size)}
-    if board.dcache is None:
-        return regions  # Cortex-M4: only the flash has a cache, RAM answers at once
-    start, end = board.ram.origin, board.ram.origin + board.ram.size
-    for region in board.regions:
-        if region.name == "dtcm" and region.origin <= start < region.origin + region.size:
-            start = region.origin + region.size
-    regions["sram"] = (start + shift_ram, end + shift_ram)
-    return regions
-
-
-def recorder_options(board: Board, *, emulated: bool = True) -> dict[str, Any]:
-    """Keyword arguments of `plugin_argument` that record all that `estimate` needs for the board."""
-    timing = memory_timing(board)
-    return {
-        "edges": True,
-        "icache": timing.icache,
-        "dcache": timing.dcache,
-        "regions": data_regions(board, emulated=emulated),
-    }

@@ -5,9 +5,9 @@ overlap, and its scratch. The fullest layer is a lower bound of the arena; the p
 buffers. Under a budget the choice is a shortest path over the positions between steps, since each
 chain's cost depends on nothing but the chain.
 
-- `speed`: the fewest instructions within the board's RAM.
-- `ram`: the smallest budget for which any choice exists; within it, the fewest instructions.
-- `flash`: the least flash within the board's RAM, instructions as a tie-break.
+The fewest instructions that the board's RAM allows are found first. Then the smallest budget is taken
+that costs little more: SLACK says how much for `speed`, for `ram`, and (of flash instead of
+instructions) for `flash`.
 
 Scratch follows from the budget: a layer that leaves more of the arena free may take more columns at a
 time (the model-adaptive scheduling of MCUNet, section 3.2, with every buffer in the equation).
@@ -16,12 +16,13 @@ time (the model-adaptive scheduling of MCUNet, section 3.2, with every buffer in
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from tinyhil.harness.tinyengine.kernel import Candidate, Kernel, Target
 from tinyhil.harness.tinyengine.lowering import Program, Step
 from tinyhil.harness.tinyengine.schedule import Choice, chain_inputs
+from tinyhil.harness.tinyengine.work import AddWork, Work
 
 MAX_CHAIN = 4
 
@@ -90,7 +91,7 @@ def options(program: Program, kernels: Sequence[Kernel], target: Target) -> list
         for after in range(first + 1, min(first + MAX_CHAIN, len(program.steps)) + 1):
             if not is_chain(program, lives, first, after):
                 break
-            works = [s.work for s in program.steps[first:after]]
+            works = chain_works(program.steps[first:after])
             for kernel in kernels:
                 if after > first + 1 and not _joins(program.steps[first:after]):
                     continue
@@ -100,6 +101,18 @@ def options(program: Program, kernels: Sequence[Kernel], target: Target) -> list
                 ]
         result.append(here)
     return result
+
+
+def chain_works(steps: Sequence[Step]) -> list[Work]:
+    """The works of a chain, with each Add turned so that its first operand is what the chain computed."""
+    works = [s.work for s in steps]
+    for i, (before, step) in enumerate(pairwise(steps), 1):
+        work = step.work
+        if isinstance(work, AddWork) and step.inputs[0] != before.output:
+            works[i] = replace(
+                work, x=work.other, other=work.x, x_scale=work.other_scale, other_scale=work.x_scale
+            )
+    return works
 
 
 def _joins(steps: Sequence[Step]) -> bool:
@@ -136,21 +149,30 @@ def shortest(table: Sequence[Sequence[Option]], budget: int, flash: bool) -> lis
     return path
 
 
+SLACK = {"speed": 1.02, "flash": 1.02, "ram": 1.30}
+
+
 def choose(
     program: Program, kernels: Sequence[Kernel], target: Target, prefer: str, budget: int
 ) -> list[Choice]:
     """One candidate for every step. Where nothing fits `budget` bytes, the choice that needs least."""
     table = options(program, kernels, target)
-    path = None if prefer == "ram" else shortest(table, budget, prefer == "flash")
-    if path is None:
-        levels = sorted({o.memory for here in table for o in here})
-        low, high = 0, len(levels) - 1
-        while low < high:
-            middle = (low + high) // 2
-            if shortest(table, levels[middle], False) is None:
-                low = middle + 1
-            else:
-                high = middle
-        path = shortest(table, levels[low], False) if levels else []
+    flash = prefer == "flash"
+    levels = sorted({o.memory for here in table for o in here})
+    best = shortest(table, budget, flash)
+    most = None if best is None else SLACK[prefer] * _cost(best, flash)
+    low, high = 0, len(levels) - 1
+    while low < high:  # the smallest budget that is good enough
+        middle = (low + high) // 2
+        path = shortest(table, levels[middle], flash)
+        if path is None or (most is not None and _cost(path, flash) > most):
+            low = middle + 1
+        else:
+            high = middle
+    path = shortest(table, levels[low], flash) if levels else []
     assert path is not None
     return [Choice(tuple(range(o.first, o.after)), o.candidate) for o in path]
+
+
+def _cost(path: Sequence[Option], flash: bool) -> int:
+    return sum(o.candidate.flash if flash else o.candidate.instructions for o in path)

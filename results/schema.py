@@ -45,4 +45,9 @@ MIGRATIONS = (
         PRIMARY KEY (name, measurement)
     ) WITHOUT ROWID;
     """,
+    # 3: find what was measured already, by the id of its firmware.
+    """
+    CREATE INDEX builds_by_id ON builds (json_extract(content, '$.build_id'));
+    CREATE INDEX measurements_by_build ON measurements (build, mode);
+    """,
 )

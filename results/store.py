@@ -129,6 +129,18 @@ class Store:
             f"SELECT max(id) FROM measurements WHERE {where} GROUP BY model, board, engine, mode", values
         )
 
+    def find(self, build_id: str, mode: str) -> Measurement | None:
+        """The newest good record of the firmware `build_id` in `mode`, None if there is none.
+
+        For work that is resumed: the id is the hash of everything that went into the firmware.
+        """
+        found = self._read(
+            "SELECT max(measurements.id) FROM builds JOIN measurements ON measurements.build = builds.hash"
+            " WHERE json_extract(builds.content, '$.build_id') = ? AND mode = ? AND error IS NULL",
+            [build_id, mode],
+        )
+        return found[0] if found else None
+
     def save_baseline(self, name: str, ids: Sequence[int]) -> None:
         """Give the records `ids` a name to compare with later; an older set of that name is replaced.
 

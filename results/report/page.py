@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from tinyhil.results.record import Measurement
 from tinyhil.results.reference.loader import Reference, references_for
+from tinyhil.results.report.search import SearchTrace, search_figures
 from tinyhil.results.report.svg import clean
 from tinyhil.results.report.tables import results_table
 from tinyhil.results.report.view import (
@@ -38,6 +39,7 @@ def render_report(
     references: Sequence[Reference] = (),
     history: Sequence[Measurement] = (),
     limits: Mapping[str, BoardLimits] | None = None,
+    searches: Sequence[SearchTrace] = (),
     baseline: str = "tinyengine",
     title: str = "Measurements",
     generated: str = "",
@@ -46,8 +48,9 @@ def render_report(
 
     `measurements`: one record per network × engine × board × mode (`Store.latest`). `references`:
     `load_references()`. `history`: older and newer records of the same subjects (`Store.query`);
-    steps in them are marked. `limits`: each board's RAM, flash and ceiling. `baseline`: the engine
-    whose ratio is 1. `generated`: UTC time in the header, now if empty.
+    steps in them are marked. `limits`: each board's RAM, flash and ceiling. `searches`: progress and
+    front of searches. `baseline`: the engine whose ratio is 1. `generated`: UTC time in the header,
+    now if empty.
     """
     records = ordered(list(measurements), baseline)
     colours = engine_colours([*records, *history], baseline)
@@ -70,6 +73,7 @@ def render_report(
         "headline": headline(records),
         "summary": results_table(records, "All results", baseline, network=True) if records else None,
         "overview": overview_figures(records, colours, limits),
+        "searches": [figure for trace in searches for figure in search_figures(trace)],
         "baseline": baseline,
         "style": Markup(_file("style.css")),
         "figure_style": Markup(_file("figures.css")),

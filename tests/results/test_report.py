@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tinyhil.errors import UsageError
 from tinyhil.results.record import Correctness, Failure, PlannedBuffer
 from tinyhil.results.reference import load_references
-from tinyhil.results.report import BoardLimits, render_report
+from tinyhil.results.report import BoardLimits, Candidate, SearchTrace, render_report
 from tinyhil.results.report.memory import explain_peak, peak_layer
+from tinyhil.results.report.search import front
 from tinyhil.results.report.svg import byte_ticks, linear, log_ticks, logarithmic, shorten, ticks
 
 ENGINES = ("tinyengine", "cmsis-nn", "tflm")
@@ -238,3 +240,38 @@ class TestScales:
         assert len(short) <= limit
         if len(text) <= limit:
             assert len(short) == len(text)
+
+
+class TestSearch:
+    CANDIDATES = (
+        Candidate("a", 0.90, 1_000_000),
+        Candidate("b", 0.94, 3_000_000),
+        Candidate("c", 0.92, 4_000_000),
+        Candidate("<script>", 0.97, 9_000_000),
+    )
+
+    def test_the_front_holds_what_nothing_beats(self) -> None:
+        assert [c.name for c in front(self.CANDIDATES)] == ["a", "b", "<script>"]
+
+    @given(
+        st.lists(st.builds(Candidate, st.text(max_size=3), st.floats(0, 1), st.floats(1, 1e9)), max_size=30)
+    )
+    def test_no_candidate_beats_one_on_the_front(self, candidates) -> None:
+        for winner in front(candidates):
+            better = [c for c in candidates if c.cost <= winner.cost and c.accuracy >= winner.accuracy]
+            assert all((c.cost, c.accuracy) == (winner.cost, winner.accuracy) for c in better)
+
+    def test_progress_counts_only_what_keeps_the_budget(self, make) -> None:
+        trace = SearchTrace("digits", "instructions", self.CANDIDATES, limit=5_000_000)
+        html = render_report([make()], searches=[trace])
+        assert "4 candidates, 3 within the budget; the best reaches 94.00%." in html
+        assert "3 of 4 candidates are on the front; the most accurate is &lt;script&gt; with 97.00%." in html
+
+    def test_a_search_without_candidates_or_with_one_is_no_problem(self, make) -> None:
+        for count in (0, 1):
+            trace = SearchTrace("digits", "cycles_est", self.CANDIDATES[:count])
+            assert "Results" in render_report([make()], searches=[trace])
+
+    def test_a_cost_that_is_no_metric_is_refused(self) -> None:
+        with pytest.raises(UsageError, match="joules"):
+            SearchTrace("digits", "joules", ())

@@ -72,6 +72,16 @@ def test_latest_gives_the_newest_record_of_each_network_board_engine_and_mode(pa
         assert [r.flash for r in store.query(model="kws", limit=2)] == [2, 1]
 
 
+def test_what_was_measured_already_is_found_by_its_firmware(path, make) -> None:
+    known = make(flash=1, provenance={"build_id": "aa"})
+    failed = make(error=Failure("NoAnswer", "silent"), provenance={"build_id": "bb"})
+    with Store.open(path) as store:
+        store.add_all([make(provenance={"build_id": "aa"}), known, failed])
+        assert store.find("aa", "qemu") == known
+        assert store.find("aa", "hardware") is None
+        assert store.find("bb", "qemu") is None
+
+
 def test_a_baseline_keeps_its_records_when_newer_ones_arrive(path, make) -> None:
     with Store.open(path) as store:
         old = store.add_all([make("kws", flash=1), make("vww", flash=2)])

@@ -307,6 +307,28 @@ def random_conv(
     )
 
 
+def random_depthwise(
+    rng: np.random.Generator,
+    size: tuple[int, int, int],
+    kernel: tuple[int, int] = (3, 3),
+    strides: tuple[int, int] = (1, 1),
+    pads: tuple[int, int, int, int] = (1, 1, 1, 1),
+    multiplier: int = 1,
+    relu: bool = True,
+) -> DepthwiseWork:
+    """A depthwise convolution of an input of `size` (height, width, channels)."""
+    h, w, c = size
+    oh = (h + pads[0] + pads[1] - kernel[0]) // strides[0] + 1
+    ow = (w + pads[2] + pads[3] - kernel[1]) // strides[1] + 1
+    channels = c * multiplier
+    weights = rng.integers(-128, 128, (*kernel, channels)).astype(np.int8)
+    bias = rng.integers(-5000, 5000, channels).astype(np.int32)
+    requant = random_requant(rng, channels, kernel[0] * kernel[1], relu)
+    x = Map(h, w, c, int(rng.integers(-128, 128)))
+    y = Map(oh, ow, channels, requant.zero_point)
+    return DepthwiseWork(x, y, weights, bias, requant, multiplier, strides, (1, 1), pads)
+
+
 def conv_reference(work: ConvWork, x: np.ndarray) -> np.ndarray:
     """int8 [height, width, channels] of a convolution, by TFLM's arithmetic."""
     patches = _patches(work, x)

@@ -42,8 +42,38 @@ struct th_gemm {
     struct th_post post;
 };
 
+/* One channel of a depthwise convolution: see depthwise_tile.py. */
+struct th_depthwise {
+    uint8_t kernel_height;
+    uint8_t kernel_width;
+    uint8_t stride_y;
+    uint8_t stride_x;
+    uint32_t row_bytes;
+    uint32_t out_height;
+    uint32_t out_width;
+    uint32_t pixel_stride;
+    uint8_t resident;
+    struct th_post post;
+};
+
 /* Windows of `rows` runs of `run` bytes, `row_stride` bytes apart, as 16-bit pairs: see expand.py. */
 void th_expand(uint32_t *blocks, const int8_t *const *windows, uint32_t pixels, uint32_t rows, uint32_t run,
                int32_t row_stride);
+
+/* Planes of a depthwise convolution: see th_planes.c. */
+struct th_planes {
+    uint32_t height; /* of the input */
+    uint32_t width;
+    uint32_t channels;
+    uint32_t row_bytes; /* of a padded plane */
+    uint32_t plane_bytes;
+    uint32_t first; /* where the input's first pixel lies in a padded plane */
+};
+
+/* `count` (at most 4) channels of an HWC input into padded planes; borders stay as they are. */
+void th_planes_from_pixels(const struct th_planes *p, const int8_t *x, uint32_t count, int8_t *planes);
+
+/* One dense plane into a padded one; borders stay as they are. */
+void th_planes_from_plane(const struct th_planes *p, const int8_t *x, int8_t *plane);
 
 #endif

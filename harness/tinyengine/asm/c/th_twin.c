@@ -48,3 +48,42 @@ void th_gemm_twin(const struct th_gemm *g, const uint32_t *blocks, const int32_t
         out += g->channels * g->channel_stride;
     }
 }
+
+/* The weight of tap (row, t), times 256: its place in the stream is that of depthwise_tile.py. */
+static int32_t tap(const struct th_depthwise *d, const int32_t *weights, uint32_t row, uint32_t t)
+{
+    uint32_t rest = d->kernel_width % 4u, group = t / 4, u = t % 4;
+    uint32_t pairs = d->kernel_width / 4u * 2 + (rest == 3), singles = rest == 3 ? 1 : rest;
+    uint32_t first = d->resident ? row * pairs : row * (pairs + (singles + 1) / 2), word, half;
+    if (group < d->kernel_width / 4u || (rest == 3 && u != 1)) {
+        word = first + 2 * group + (u & 1);
+        half = u >> 1;
+    } else {
+        uint32_t place = (rest == 3 ? 0 : u) + (d->resident ? row * singles : 0);
+        word = (d->resident ? d->kernel_height * pairs : first + pairs) + place / 2;
+        half = place % 2;
+    }
+    return (int16_t)((uint32_t)weights[word] >> (16 * half) & 0xFFFFu);
+}
+
+void th_depthwise_twin(const struct th_depthwise *d, const int8_t *plane, const int32_t *stream, int8_t *out)
+{
+    uint32_t rest = d->kernel_width % 4u, rows = d->kernel_height;
+    uint32_t pairs = d->kernel_width / 4u * 2 + (rest == 3), singles = rest == 3 ? 1 : rest;
+    uint32_t count = d->resident ? rows * pairs + (rows * singles + 1) / 2 : rows * (pairs + (singles + 1) / 2);
+    const int32_t *weights = d->resident ? stream : stream + 1;
+    int32_t bias = d->resident ? stream[count] : stream[0];
+    for (uint32_t y = 0; y < d->out_height; y++) {
+        for (uint32_t x = 0; x < d->out_width; x++, out += d->pixel_stride) {
+            const int8_t *window = plane + y * d->stride_y * d->row_bytes + x * d->stride_x;
+            uint32_t sum = (uint32_t)bias;
+            for (uint32_t row = 0; row < rows; row++) {
+                for (uint32_t t = 0; t < d->kernel_width; t++) {
+                    sum += (uint32_t)(window[row * d->row_bytes + t] * tap(d, weights, row, t));
+                }
+            }
+            int32_t signed_sum = (int32_t)sum;
+            *out = th_post_twin(d->post, d->post.proved ? signed_sum : signed_sum >> 8, stream + count + 1);
+        }
+    }
+}

@@ -10,6 +10,8 @@ void th_gemm_twin(const struct th_gemm *g, const uint32_t *blocks, const int32_t
 /* The byte of accumulator `x`: 256 times the sum plus an offset for `proved`, the sum for `rounded`. */
 int8_t th_post_twin(struct th_post post, int32_t x, const int32_t *constants);
 
+void th_depthwise_twin(const struct th_depthwise *d, const int8_t *plane, const int32_t *stream, int8_t *out);
+
 /* Sum of the products of the signed 16-bit halves, added to `sum` modulo 2^32. */
 static inline uint32_t th_smlad_twin(uint32_t a, uint32_t b, uint32_t sum)
 {

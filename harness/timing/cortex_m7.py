@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from tinyhil.harness.timing.decode import ADDEND, DATA, INDEX, SHIFTED, Instruction, decode_block
 from tinyhil.harness.timing.rules import Issue, Rule
@@ -30,6 +31,12 @@ RULES: Mapping[str, Rule] = {
     "fetch_bytes": Rule("bytes fetched in a cycle, aligned to this", 8, "DDI0489"),
     "float": Rule("cycles until a single-precision sum or product is ready", 3, "jnk0le"),
     "float_fused": Rule("... a fused multiply-add; VMLA one more", 5, "jnk0le"),
+    "after_fused": Rule(
+        "cycles after a fused multiply-add in which VADD, VLDM and VSTM cannot issue, nor VLDR, VSTR and "
+        "VMOV as the second of a pair",
+        3,
+        "jnk0le",
+    ),
     "float_divide": Rule("cycles of VDIV.F32; VSQRT.F32 two less", 16, "jnk0le"),
     "double_add": Rule("cycles of VADD.F64, VSUB.F64, conversions", 2, "jnk0le"),
     "double_multiply": Rule("cycles of VMUL.F64", 5, "jnk0le"),
@@ -72,25 +79,28 @@ _EXTRACTS |= {"sxtab", "sxtah", "uxtab", "uxtah", "sxtab16", "uxtab16"}
 _REVERSES = {"rev", "rev16", "revsh", "rbit"}
 _ONE_CYCLE_FLOAT = {"vabs", "vneg", "vcmp", "vcmpe", "vmrs", "fmstat", "vmax", "vmin", "vmaxnm", "vminnm"}
 
-# One instruction, ready for the inner loop:
-# (class, reads ((register, where), ...), writes, address register, early, kind of result,
-#  cycles until late / early / addend use, cycles it holds the issue stage, narrow store, load key)
-_Step = tuple[
-    int,
-    tuple[tuple[int, int], ...],
-    tuple[int, ...],
-    int,
-    int,
-    int,
-    int,
-    int,
-    int,
-    bool,
-    tuple[int, int] | None,
-]
 # Which part of the early ALU may take the instruction: "add, sub, mov from older op only; shifts from
 # older or younger op provided that the other is not ... using early alu shifter"
 _LATE_ONLY, _ADDER, _SHIFTER = range(3)
+# What a fused multiply-add shortly before does to an instruction.
+_FREE, _FIRST_ONLY, _NEVER = range(3)
+
+
+class _Step(NamedTuple):
+    """One instruction, ready for the inner loop. Cycles count from its issue."""
+
+    kind: int  # issue class
+    reads: tuple[tuple[int, int], ...]  # (register, where it is taken)
+    writes: tuple[int, ...]
+    updated: int  # address register with a new value, -1: none
+    early: int  # which part of the early ALU may take it
+    to_late: int  # cycles until the result serves the late ALU,
+    to_early: int  # ... what lies in front of it,
+    to_behind: int  # ... the adder behind the multiplier
+    holds: int  # cycles of the issue stage
+    narrow: bool  # stores a byte or half-word
+    bank: tuple[int, int] | None  # base register and bank of a load, if known
+    blocked: int  # what a fused multiply-add shortly before does to it
 
 
 def _issue_class(i: Instruction) -> int:
@@ -170,11 +180,20 @@ def _step(i: Instruction) -> _Step:
     elif i.kind == "shift":
         early = _SHIFTER
     narrow = i.kind == "store" and i.words == 0
+    floats = any(register >= 32 for register in (*i.writes, *(r for r, _ in i.reads)))
+    blocked = _FREE
+    if floats and (
+        i.kind in {"load_multiple", "store_multiple"} or i.mnemonic in {"vadd", "vsub"} or i.words == 2
+    ):
+        blocked = _NEVER
+    elif floats and (i.kind in {"load", "store"} or i.mnemonic == "vmov"):
+        blocked = _FIRST_ONLY
     bank = (
         (i.base, i.offset >> 2 & 1) if i.kind == "load" and i.base is not None and i.index is None else None
     )
     updated = -1 if i.updated is None else i.updated
-    return (_issue_class(i), reads, i.writes, updated, early, *_latency(i, holds), holds, narrow, bank)
+    latency = _latency(i, holds)
+    return _Step(_issue_class(i), reads, i.writes, updated, early, *latency, holds, narrow, bank, blocked)
 
 
 @lru_cache(maxsize=65536)
@@ -195,23 +214,26 @@ def _simulate(
     narrow_cost, buffer_lag = RULES["narrow_store"].value, RULES["store_buffer"].value
     cycle, used, older, older_bank = -1.0, 2, PLAIN_ALU, None
     written = -99.0  # when the store buffer will have written its last narrow store
+    fused, after_fused = -99.0, RULES["after_fused"].value
     marks = []
     for steps, taken in sections:
         if taken:
             used = 2
-        for (
-            kind,
-            reads,
-            writes,
-            updated,
-            may_early,
-            to_late,
-            to_early,
-            to_behind,
-            holds,
-            narrow,
-            bank,
-        ) in steps:
+        for step in steps:
+            (
+                kind,
+                reads,
+                writes,
+                updated,
+                may_early,
+                to_late,
+                to_early,
+                to_behind,
+                holds,
+                narrow,
+                bank,
+                blocked,
+            ) = step
             reason = ""
             t = cycle
             if used == 2:
@@ -238,11 +260,18 @@ def _simulate(
                 if need > t:
                     t = need
                     reason = f"waits for r{register}" if register < 32 else f"waits for s{register - 32}"
+            if blocked and t <= fused + after_fused:
+                if blocked == _NEVER:
+                    t, reason = fused + after_fused + 1, "too soon after a fused multiply-add"
+                elif t == cycle and used == 1:
+                    t, reason = t + 1, "not second in a pair so soon after a fused multiply-add"
             if narrow:
                 if written - t > buffer_lag:
                     t = float(-(-(written - buffer_lag) // 1))
                     reason = "store buffer full of narrow stores"
                 written = max(written, t) + narrow_cost
+            if kind == FUSED:
+                fused = t
             first = t > cycle
             if issues is not None:
                 issues.append(Issue(t, t - cycle + holds - 1, reason))

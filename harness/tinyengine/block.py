@@ -18,7 +18,7 @@ from functools import cached_property
 from tinyhil.harness.tinyengine.addition import Linear, find_linear
 from tinyhil.harness.tinyengine.ctext import render, safe_comment, static_text
 from tinyhil.harness.tinyengine.kernel import Candidate, Code, Target
-from tinyhil.harness.tinyengine.planes import PlainPlanes
+from tinyhil.harness.tinyengine.planes import Planes, planes_for
 from tinyhil.harness.tinyengine.strips import SLACK, Strip, recipe_of
 from tinyhil.harness.tinyengine.work import AddWork, ConvWork, DepthwiseWork, Work
 
@@ -44,7 +44,7 @@ class Stages:
     """The code of a block's parts for one height of tile; None where a part is missing."""
 
     widen: Strip | None
-    planes: PlainPlanes
+    planes: Planes
     project: Strip | None
     linear: Linear | None
 
@@ -336,7 +336,7 @@ class Block:
             return
         dw = parts.depthwise
         for tile in _tiles(dw.y.height):
-            planes = PlainPlanes(dw, (tile - 1) * dw.strides[0] + dw.kernel[0])
+            planes = planes_for(dw, tile, target.core)
             widen = project = None
             if parts.first and recipes[0] is not None:
                 f = parts.first
@@ -358,6 +358,6 @@ class Block:
                     parts.last.y.channels,
                     1,
                 )
-            if any(s is not None and not s.possible for s in (widen, project)) or not planes.possible:
+            if any(s is not None and not s.possible for s in (widen, project)):
                 continue
             yield BlockCandidate(parts, Stages(widen, planes, project, linear), tile)

@@ -8,18 +8,207 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
+from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
+from tinyhil.harness.tinyengine.asm.depthwise import recipe_of
+from tinyhil.harness.tinyengine.asm.depthwise_tile import DepthwiseTile, pack_channel
+from tinyhil.harness.tinyengine.asm.emit import c_file
+from tinyhil.harness.tinyengine.asm.post import Post
+from tinyhil.harness.tinyengine.asm.requant import Recipe, live_bias
 from tinyhil.harness.tinyengine.ctext import c_array, static_text
 from tinyhil.harness.tinyengine.work import DepthwiseWork
 
 
+@lru_cache(maxsize=1024)
+def _recipe_of(work: DepthwiseWork) -> Recipe | None:
+    return recipe_of(work)
+
+
+@cache
+def _tile_cost(tile: DepthwiseTile) -> tuple[int, int]:
+    """Instructions per channel, bytes of code."""
+    return tile.instructions, tile.code_bytes
+
+
+class Planes(Protocol):
+    """A depthwise convolution over planes, `tile` output rows at a time (or what remains at the end)."""
+
+    @property
+    def rows(self) -> int: ...
+    @property
+    def row_stride(self) -> int: ...
+    @property
+    def plane_bytes(self) -> int: ...
+    @property
+    def flash(self) -> int: ...
+    @property
+    def shared(self) -> Mapping[str, int]: ...
+    def instructions(self, rows: int) -> int:
+        """One call for `rows` output rows of all channels."""
+        ...
+
+    def files(self) -> dict[str, str]:
+        """Helper files by name."""
+        ...
+
+    def includes(self) -> tuple[str, ...]:
+        """Headers that the definition needs."""
+        ...
+
+    def prototypes(self) -> list[str]:
+        """Declarations of the micro-kernels."""
+        ...
+
+    def definition(self, name: str) -> str:
+        """`static void NAME(const int8_t *planes, int32_t rows, int8_t *y)` and its data; y is HWC."""
+        ...
+
+
+def planes_for(work: DepthwiseWork, tile: int, core: str) -> Planes:
+    """The fastest form that applies."""
+    recipe = _recipe_of(work)
+    if recipe is not None:
+        fast = FastPlanes(work, tile, recipe, core)
+        if fast.possible:
+            return fast
+    return PlainPlanes(work, tile)
+
+
+def _rows(work: DepthwiseWork, tile: int) -> int:
+    """Plane rows that `tile` output rows need."""
+    return (tile - 1) * work.strides[0] + work.kernel[0]
+
+
 @dataclass(frozen=True, eq=False)
-class PlainPlanes:
-    """Plain C. `plane_bytes`: from one channel's plane to the next."""
+class FastPlanes:
+    """The generated micro-kernel, one channel at a time."""
 
     work: DepthwiseWork
-    rows: int
-    """Plane rows that are in memory at a time."""
+    tile: int
+    recipe: Recipe
+    core: str
+
+    @property
+    def rows(self) -> int:
+        """Plane rows in memory at a time."""
+        return _rows(self.work, self.tile)
+
+    @property
+    def row_stride(self) -> int:
+        """Bytes of one padded row."""
+        return (self.work.x.width + self.work.pads[2] + self.work.pads[3] + 3) // 4 * 4
+
+    @property
+    def plane_bytes(self) -> int:
+        """Bytes of one plane."""
+        return self.rows * self.row_stride
+
+    @cached_property
+    def _variants(self) -> dict[int, DepthwiseTile]:
+        """The micro-kernel per number of output rows: a whole tile, and the last one."""
+        height = self.work.y.height
+        return {
+            rows: DepthwiseTile(
+                self.work.kernel, self.work.strides, self.row_stride, rows, self.work.y.width,
+                self.work.y.channels, Post.of(self.recipe), self.core,
+            )
+            for rows in (self.tile, height % self.tile or self.tile)
+        }  # fmt: skip
+
+    @property
+    def possible(self) -> bool:
+        """The micro-kernel can address its inputs and outputs."""
+        return all(v.possible for v in self._variants.values())
+
+    @cached_property
+    def _stream(self) -> npt.NDArray[np.int32]:
+        w = self.work
+        bias = live_bias(w.weights.reshape(-1, w.weights.shape[2]).T, w.folded_bias)
+        first = self._variants[self.tile]
+        parts = [
+            pack_channel(first, w.weights[:, :, c], int(bias[c]), self.recipe, c)
+            for c in range(w.weights.shape[2])
+        ]
+        return np.concatenate(parts)
+
+    @property
+    def flash(self) -> int:
+        """Weights, constants and the loop over channels."""
+        return 4 * self._variants[self.tile].stream_words * self.work.y.channels + 60
+
+    @property
+    def shared(self) -> Mapping[str, int]:
+        """The micro-kernels."""
+        return {f"{v.name}.c": _tile_cost(v)[1] for v in self._variants.values()}
+
+    def instructions(self, rows: int) -> int:
+        """One call for `rows` output rows of all channels."""
+        return 10 + self.work.y.channels * (9 + _tile_cost(self._variants[rows])[0])
+
+    def files(self) -> dict[str, str]:
+        """The micro-kernels."""
+        files = {f"{v.name}.c": v.text() for v in self._variants.values()}
+        files["th_asm.h"] = c_file("th_asm.h")
+        if self.core == "native":
+            files |= {name: c_file(name) for name in ("th_twin.h", "th_twin.c")}
+        return files
+
+    def includes(self) -> tuple[str, ...]:
+        """Headers."""
+        return ('"th_asm.h"',)
+
+    def prototypes(self) -> list[str]:
+        """The micro-kernels."""
+        return [v.prototype for v in self._variants.values()]
+
+    def definition(self, name: str) -> str:
+        """`static void NAME(const int8_t *planes, int32_t rows, int8_t *y)` and its data."""
+        c, m = self.work.y.channels, self.work.multiplier
+        plane = f"planes + c{'' if m == 1 else f' / {m}'} * {self.plane_bytes}"
+        words = self._variants[self.tile].stream_words
+
+        def call(rows: int) -> str:
+            return f"{self._variants[rows].name}({plane}, {name}_stream + c * {words}, y + c);"
+
+        *short, whole = sorted(self._variants)
+        lines = [f"    for (int32_t c = 0; c < {c}; c++) {{"]
+        if short:
+            lines += [f"        if (rows == {whole}) {{", f"            {call(whole)}", "        } else {"]
+            lines += [f"            {call(short[0])}", "        }"]
+        else:
+            lines += [f"        {call(whole)}"]
+        return "\n".join(
+            [
+                f"static const int32_t {name}_stream[{self._stream.size}] = {{",
+                c_array(self._stream),
+                "};",
+                "",
+                f"static void {name}(const int8_t *planes, int32_t rows, int8_t *y)",
+                "{",
+                *([] if short else ["    (void)rows; /* always the same */"]),
+                *lines,
+                "    }",
+                "}",
+                "",
+            ]
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PlainPlanes:
+    """Plain C, where the micro-kernel does not apply."""
+
+    work: DepthwiseWork
+    tile: int
+
+    @property
+    def rows(self) -> int:
+        """Plane rows in memory at a time."""
+        return _rows(self.work, self.tile)
 
     @property
     def row_stride(self) -> int:
@@ -30,11 +219,6 @@ class PlainPlanes:
     def plane_bytes(self) -> int:
         """Bytes of one plane."""
         return self.rows * self.row_stride
-
-    @property
-    def possible(self) -> bool:
-        """Always."""
-        return True
 
     @property
     def flash(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +25,40 @@ from tinyhil.harness.tinyengine.work import ConvWork
 SLACK = 16  # bytes behind blocks that wide loads and stores may touch
 
 
+@lru_cache(maxsize=1024)
 def recipe_of(work: ConvWork) -> Recipe | None:
     """The proven requantisation of a convolution, None where the micro-kernels do not apply."""
     flat = work.weights.reshape(work.weights.shape[0], -1)
     if work.dilations != (1, 1) or not lanes_fit(flat):
         return None
     return choose(work.requant, reach_of(flat, work.folded_bias))
+
+
+@cache
+def _gemm_cost(gemm: Gemm) -> tuple[int, int, int, int]:
+    """Instructions (once, per channel step, per block of a step), and bytes of code."""
+    fixed = gemm.instructions(0, 0)
+    step = gemm.instructions(0, 1) - fixed
+    return fixed, step, gemm.instructions(1, 1) - fixed - step, gemm.code_bytes
+
+
+def gemm_instructions(gemm: Gemm, blocks: int, steps: int) -> int:
+    """Of a micro-kernel over `steps` channel pairs and `blocks` blocks each."""
+    fixed, step, block, _ = _gemm_cost(gemm)
+    return fixed + steps * (step + blocks * block)
+
+
+@cache
+def _expand_cost(expand: Expand) -> tuple[int, int, int]:
+    """Instructions (once, per block), and bytes of code."""
+    fixed = expand.instructions(0)
+    return fixed, expand.instructions(1) - fixed, expand.code_bytes
+
+
+def expand_instructions(expand: Expand, blocks: int) -> int:
+    """Of widening `blocks` blocks."""
+    fixed, block, _ = _expand_cost(expand)
+    return fixed + blocks * block
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +85,20 @@ class Strip:
     def pairs(self) -> int:
         """Words of weights per pair of channels."""
         return int(self.order.shape[0])
+
+    @property
+    def stream_words(self) -> int:
+        """Length of the stream, known before it is packed."""
+        post = Post.of(self.recipe)
+        pairs, odd = divmod(self.work.y.channels, 2)
+        proved = post.kind == "proved"
+        return pairs * (2 + self.pairs + proved + 2 * post.constants) + odd * self._alone
+
+    @property
+    def _alone(self) -> int:
+        """Words of a last odd channel."""
+        post = Post.of(self.recipe)
+        return self.pairs + 1 + post.constants + (post.kind == "proved")
 
     @cached_property
     def stream(self) -> npt.NDArray[np.int32]:
@@ -104,14 +146,14 @@ class Strip:
     @property
     def flash(self) -> int:
         """Weights, constants and the calls."""
-        return int(self.stream.nbytes) + 100
+        return 4 * self.stream_words + 100
 
     @property
     def shared(self) -> Mapping[str, int]:
         """Code that other layers may use too."""
-        parts = {f"{g.name}.c": g.code_bytes for g in self._gemms}
+        parts = {f"{g.name}.c": _gemm_cost(g)[3] for g in self._gemms}
         if 4 in self._blocks:
-            parts[f"{self._expand.name}.c"] = self._expand.code_bytes
+            parts[f"{self._expand.name}.c"] = _expand_cost(self._expand)[2]
         return {**parts, "th_expand.c": 200}
 
     def instructions(self, pixels: int) -> int:
@@ -124,9 +166,9 @@ class Strip:
             if not size or not count:
                 continue
             values = size * kh * kw * self.work.x.channels
-            total += 10 + (self._expand.instructions(count) if size == 4 else 5 * values)
-            total += self._gemm(size, 2).instructions(count, pairs) if pairs else 0
-            total += self._gemm(size, 1).instructions(count, 1) if odd else 0
+            total += 10 + (expand_instructions(self._expand, count) if size == 4 else 5 * values)
+            total += gemm_instructions(self._gemm(size, 2), count, pairs) if pairs else 0
+            total += gemm_instructions(self._gemm(size, 1), count, 1) if odd else 0
         return total
 
     def files(self) -> dict[str, str]:
@@ -182,13 +224,11 @@ class Strip:
     def _calls(self, size: int, y: str, end: str) -> Iterable[str]:
         channels = self.work.y.channels
         even = channels // 2 * 2
-        post = Post.of(self.recipe)
-        alone = self.pairs + 1 + post.constants + (post.kind == "proved")
-        split = self.stream.size - (alone if channels % 2 else 0)
+        split = self.stream_words - (self._alone if channels % 2 else 0)
         if even:
             yield f"{self._gemm(size, 2).name}(blocks, stream, {y}, {end}, stream + {split});"
         if channels % 2:
             yield (
                 f"{self._gemm(size, 1).name}(blocks, stream + {split}, {y} + {even * self.channel_stride}, "
-                f"{end}, stream + {self.stream.size});"
+                f"{end}, stream + {self.stream_words});"
             )

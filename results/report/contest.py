@@ -42,3 +42,10 @@ def fastest(group: Sequence[Measurement]) -> str | None:
     metric = time_metric(group)
     known = [(value, r.engine.name) for r in group if metric and (value := value_of(r, metric)) is not None]
     return min(known)[1] if known else None
+
+
+def ordered(records: Sequence[Measurement], first: str) -> list[Measurement]:
+    """By network, board and mode; in each the engine `first` first."""
+    return sorted(
+        records, key=lambda r: (r.model.name, r.board, r.mode, r.engine.name != first, r.engine.name)
+    )

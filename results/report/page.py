@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from tinyhil.results.record import Measurement
 from tinyhil.results.reference.loader import Reference, references_for
+from tinyhil.results.report.contest import ordered
 from tinyhil.results.report.search import SearchTrace, search_figures
 from tinyhil.results.report.svg import clean
 from tinyhil.results.report.tables import results_table
@@ -24,7 +25,6 @@ from tinyhil.results.report.view import (
     engine_colours,
     headline,
     network_view,
-    ordered,
     overview_figures,
     tiles,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -135,10 +136,11 @@ def _accuracy_axis(values: Sequence[float], plot: Box) -> tuple[Scale, list[Mark
     """Scale and grid lines of an accuracy axis that shows the values' range, in per cent."""
     low, high = max(min(values) - 0.02, 0.0), min(max(values) + 0.02, 1.0)
     y = linear(low, high, plot.bottom, plot.top)
+    step = ticks(high - low, 4)[1]
     parts = []
-    for tick in ticks(high - low, 4):
-        parts.append(line(plot.left, y(low + tick), plot.right, y(low + tick), "grid"))
-        parts.append(text(plot.left - 8, y(low + tick) + 4, f"{low + tick:.1%}", "tick", "end"))
+    for tick in (i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)):
+        parts.append(line(plot.left, y(tick), plot.right, y(tick), "grid"))
+        parts.append(text(plot.left - 8, y(tick) + 4, f"{tick * 100:.4g}%", "tick", "end"))
     return y, parts
 
 

@@ -57,13 +57,6 @@ def engine_colours(records: Sequence[Measurement], first: str) -> dict[str, int]
     return {name: index for index, name in enumerate([first, *names])}
 
 
-def ordered(records: Sequence[Measurement], first: str) -> list[Measurement]:
-    """By network, board and mode; in each the engine `first` first."""
-    return sorted(
-        records, key=lambda r: (r.model.name, r.board, r.mode, r.engine.name != first, r.engine.name)
-    )
-
-
 def tiles(records: Sequence[Measurement], baseline: str) -> tuple[Tile, ...]:
     """The headline: how much was measured, how much of it is correct, and who is fastest."""
     failed = sum(r.error is not None for r in records)

@@ -1,11 +1,13 @@
-"""The command line's face of the search: `zoo` makes the shipped networks."""
+"""The command line's face of the search: `zoo` makes the shipped networks, `search` finds new ones."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
 
+from tinyhil.errors import UsageError
 from tinyhil.nas import cost
 from tinyhil.nas.zoo import architectures, make, networks
 
@@ -30,3 +32,73 @@ def zoo(folder: Path | None, names: tuple[str, ...], show: bool) -> None:
     for name in names or networks():
         path = make(name, folder)
         click.echo(f"{path} {path.stat().st_size:,} bytes")
+
+
+_SIZE = {"": 1, "b": 1, "kb": 1000, "kib": 1024, "mb": 1000**2, "mib": 1024**2}
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `256KiB`, `1MB` or `65536`."""
+    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", text)
+    if found is None or found[2].lower() not in _SIZE:
+        raise UsageError(f"{text!r} is not a size such as 64KiB, 1MB or 65536")
+    return round(float(found[1]) * _SIZE[found[2].lower()])
+
+
+def parse_time(text: str) -> tuple[float | None, float | None]:
+    """(milliseconds, count) of `5ms`, `0.1s`, or of a count such as `1.5M` or `900000`."""
+    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|us|s|k|M|G|)\s*", text)
+    if found is None:
+        raise UsageError(f"{text!r} is neither a time (5ms, 0.1s) nor a count (1.5M, 900000)")
+    value = float(found[1])
+    if found[2] in ("ms", "us", "s"):
+        return value * {"us": 1e-3, "ms": 1.0, "s": 1e3}[found[2]], None
+    return None, value * {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}[found[2]]
+
+
+@click.command()
+@click.option("--board", default="stm32f746", show_default=True, help="The board the network is for.")
+@click.option("--engine", default="tinyengine", show_default=True, help="The engine that will run it.")
+@click.option("--data", default="digits", show_default=True, help="`digits`, or an .npz file.")
+@click.option("--sram", default="64KiB", show_default=True, help="Peak RAM that it may touch.")
+@click.option("--flash", default="256KiB", show_default=True, help="Flash that its firmware may take.")
+@click.option("--latency", help="Run time: 5ms, or a count of what the target counts, such as 1.5M.")
+@click.option(
+    "--out", "folder", type=click.Path(path_type=Path), required=True, help="Folder of results and state."
+)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--quick", is_flag=True, help="A much smaller search, to see that everything works.")
+@click.option("--hardware", is_flag=True, help="Measure on the board on the bench, not on its emulator.")
+def search(
+    board: str,
+    engine: str,
+    data: str,
+    sram: str,
+    flash: str,
+    latency: str | None,
+    folder: Path,
+    seed: int,
+    quick: bool,
+    hardware: bool,
+) -> None:
+    """Find the best network for DATA within a budget, measured, as .tflite and as C.
+
+    Everything is kept in the folder: a search that was interrupted goes on where it stopped.
+    """
+    from tinyhil.nas.session import Request, run_search
+
+    milliseconds, count = parse_time(latency) if latency else (None, None)
+    request = Request(
+        board,
+        engine,
+        data,
+        parse_size(sram),
+        parse_size(flash),
+        milliseconds,
+        count,
+        seed,
+        quick,
+        not hardware,
+    )
+    run_search(request, folder, lambda text: click.echo(text, err=True))
+    click.echo((folder / "card.md").read_text())

@@ -7,7 +7,9 @@ at once, at the end.
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -69,6 +71,51 @@ def digits(resolution: int = 8, seed: int = 0) -> Dataset:
     everything = Split(resize(images, resolution), raw.target.astype(np.int64))
     note = "scikit-learn's digits (real handwriting, 8x8)"
     return partition("digits", tuple("0123456789"), everything, seed, note, (0.15, 0.2))
+
+
+def load_npz(path: Path, seed: int = 0) -> Dataset:
+    """A data set of one's own: an .npz file with `images` [N,H,W,C] or [N,H,W] and `labels` [N].
+
+    uint8 images are taken as 0..255, float ones as [-1, 1]. `valid_images`/`valid_labels` and
+    `test_images`/`test_labels` may bring those parts; else they are cut off by `seed`. Nothing in the
+    file is executed. UsageError says what is wrong with it.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise UsageError(f"{path}: cannot be read as an .npz file: {error}") from error
+    if not {"images", "labels"} <= set(arrays):
+        raise UsageError(f"{path}: needs arrays `images` and `labels`; it has {', '.join(sorted(arrays))}")
+    parts = [_part(arrays, prefix, path) for prefix in ("", "valid_", "test_")]
+    train, valid, test = parts
+    assert train is not None
+    count = int(max(part.labels.max() for part in parts if part is not None)) + 1
+    classes, note = tuple(map(str, range(count))), f"from {path.name}"
+    if valid is None and test is None:
+        return partition(path.stem, classes, train, seed, note, (0.15, 0.2))
+    if valid is None or test is None:
+        raise UsageError(f"{path}: give both valid_ and test_ arrays, or neither")
+    return Dataset(path.stem, classes, train, valid, test, note)
+
+
+def _part(arrays: dict[str, npt.NDArray[np.generic]], prefix: str, path: Path) -> Split | None:
+    if f"{prefix}images" not in arrays:
+        return None
+    images, labels = arrays[f"{prefix}images"], arrays.get(f"{prefix}labels")
+    if labels is None or labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
+        raise UsageError(f"{path}: `{prefix}labels` must be one whole number per image")
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[1] != images.shape[2] or not len(images):
+        raise UsageError(f"{path}: `{prefix}images` must be square [N,H,W,C], not {list(images.shape)}")
+    if int(labels.min()) < 0:
+        raise UsageError(f"{path}: `{prefix}labels` must not be negative")
+    if images.dtype == np.uint8:
+        return Split(images.astype(np.float32) / 127.5 - 1, labels.astype(np.int64))
+    if images.dtype.kind == "f" and float(np.abs(images).max()) <= 1.0:
+        return Split(images.astype(np.float32), labels.astype(np.int64))
+    raise UsageError(f"{path}: `{prefix}images` must be uint8, or float in [-1, 1], not {images.dtype}")
 
 
 def resize(images: Images, size: int) -> Images:

@@ -8,7 +8,7 @@ leaving measured networks out in turn: it is as wide as the errors on networks n
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -144,41 +144,36 @@ def transfer(
     )  # fmt: skip
 
 
-def most_telling(known: Sequence[Arch], candidates: Sequence[Arch]) -> Arch:
-    """The candidate whose measurement, beside those of `known`, would teach most about all candidates.
+def choose(candidates: Sequence[Arch], count: int, known: Sequence[Arch] = ()) -> list[Arch]:
+    """`count` of `candidates`, each the one whose measurement, beside those before it and those of
+    `known`, would teach most about all candidates.
 
-    The linear model's variance over the candidates (the Bayesian one, under the ridge's prior) is
-    what the measurement shrinks; no run time is needed to know by how much.
+    What is taught is the drop of the linear model's variance over the candidates (the Bayesian one,
+    under the ridge's prior). It does not depend on what the measurements will say, so the networks
+    can be built and measured together.
     """
     rows = np.array([_unit_row(arch) for arch in (*known, *candidates)])
     size = np.sqrt((rows**2).mean(axis=0))
     rows /= np.where(size > 0, size, 1.0)
     covariance = np.eye(len(NAMES))
     for row in rows[: len(known)]:
-        shrink = covariance @ row
-        covariance -= np.outer(shrink, shrink) / (NOISE + row @ shrink)
+        covariance = _less(covariance, row)
     asked = rows[len(known) :]
-    spread = asked @ covariance
-    gains = ((spread @ asked.T) ** 2).sum(axis=1) / (NOISE + (spread * asked).sum(axis=1))
-    return candidates[int(np.argmax(gains))]
+    left = list(range(len(candidates)))
+    chosen: list[Arch] = []
+    while left and len(chosen) < count:
+        spread = asked[left] @ covariance
+        gains = ((spread @ asked.T) ** 2).sum(axis=1) / (NOISE + (spread * asked[left]).sum(axis=1))
+        best = left.pop(int(np.argmax(gains)))
+        chosen.append(candidates[best])
+        covariance = _less(covariance, asked[best])
+    return chosen
 
 
-def sample_actively(
-    measure: Callable[[Arch], Sample],
-    candidates: Sequence[Arch],
-    count: int,
-    progress: Callable[[int, int, Sample], None] | None = None,
-) -> list[Sample]:
-    """Measure `count` of `candidates`, each the most telling one after those before it."""
-    samples: list[Sample] = []
-    left = list(candidates)
-    while left and len(samples) < count:
-        chosen = most_telling([sample.arch for sample in samples], left)
-        left.remove(chosen)
-        samples.append(measure(chosen))
-        if progress is not None:
-            progress(len(samples), count, samples[-1])
-    return samples
+def _less(covariance: Vector, row: Vector) -> Vector:
+    """`covariance` after a measurement of `row`."""
+    shrink = covariance @ row
+    return np.asarray(covariance - np.outer(shrink, shrink) / (NOISE + row @ shrink), np.float64)
 
 
 @dataclass(frozen=True)

@@ -120,11 +120,16 @@ def grid(
 
 @dataclass(frozen=True)
 class Need:
-    """What a network takes: bytes of RAM and flash, and its MACs."""
+    """What a network takes: bytes of RAM and flash, its MACs, and its run time (0 where not asked)."""
 
     ram: int
     flash: int
     macs: int
+    latency: float = 0.0
+
+    def within(self, ram: int, flash: int, latency: float | None = None) -> bool:
+        """Whether it fits; None is no limit."""
+        return self.ram <= ram and self.flash <= flash and (latency is None or self.latency <= latency)
 
 
 Needs = Callable[[Arch], Need]
@@ -178,9 +183,9 @@ class Sampled:
     space: Space
     needs: tuple[Need, ...]
 
-    def score(self, ram: int, flash: int) -> SpaceScore:
-        """The space under a budget of `ram` and `flash` bytes."""
-        fitting = sorted(need.macs for need in self.needs if need.ram <= ram and need.flash <= flash)
+    def score(self, ram: int, flash: int, latency: float | None = None) -> SpaceScore:
+        """The space under a budget of `ram` and `flash` bytes, and of run time if there is one."""
+        fitting = sorted(need.macs for need in self.needs if need.within(ram, flash, latency))
         return SpaceScore(self.space, len(self.needs), tuple(fitting))
 
 
@@ -202,29 +207,38 @@ def sample_spaces(
     return tuple(found)
 
 
-def rank(sampled: Iterable[Sampled], ram: int, flash: int, minimum: int) -> tuple[SpaceScore, ...]:
+def rank(
+    sampled: Iterable[Sampled], ram: int, flash: int, minimum: int, latency: float | None = None
+) -> tuple[SpaceScore, ...]:
     """The spaces of which at least `minimum` networks fit, best first.
 
     Without a minimum, a space where a handful of small networks happen to fit would win.
     """
-    scores = [one.score(ram, flash) for one in sampled]
+    scores = [one.score(ram, flash, latency) for one in sampled]
     kept = [score for score in scores if score.fitting >= max(minimum, 1)]
     return tuple(sorted(kept, key=lambda score: (-score.mean, str(score.space))))
 
 
-def pick(sampled: Sequence[Sampled], ram: int, flash: int, minimum: int) -> Space:
+def pick(
+    sampled: Sequence[Sampled], ram: int, flash: int, minimum: int, latency: float | None = None
+) -> Space:
     """The space to search; UsageError says how far the nearest network is from fitting."""
-    ranked = rank(sampled, ram, flash, minimum)
+    ranked = rank(sampled, ram, flash, minimum, latency)
     if ranked:
         return ranked[0].space
     needs = [need for one in sampled for need in one.needs]
     if not needs:
         raise UsageError("no network was sampled, so no search space can be chosen")
-    best = min(needs, key=lambda need: max(need.ram / ram, need.flash / flash))
-    most = max(one.score(ram, flash).fitting for one in sampled)
+
+    def excess(need: Need) -> float:
+        return max(need.ram / ram, need.flash / flash, need.latency / latency if latency else 0.0)
+
+    best = min(needs, key=excess)
+    most = max(one.score(ram, flash, latency).fitting for one in sampled)
+    limit = f"run time {best.latency:,.0f} where {latency:,.0f} is allowed, " if latency else ""
     raise UsageError(
-        f"no search space has {minimum} networks that fit {ram} bytes of RAM and {flash} of flash (the best "
-        f"has {most} of {len(sampled[0].needs)}). The network nearest to fitting takes {best.ram} bytes of "
-        f"RAM and {best.flash} of flash: raise the budget to that, add smaller widths or resolutions, or "
-        "lower the minimum"
+        f"no search space has {minimum} networks within the budget (the best has {most} of "
+        f"{len(sampled[0].needs)}). The network nearest to fitting takes {limit}RAM {best.ram:,} where "
+        f"{ram:,} bytes are allowed, flash {best.flash:,} where {flash:,} are: raise the budget, add smaller "
+        "widths or resolutions, or lower the minimum"
     )

@@ -13,33 +13,21 @@ import numpy as np
 import torch
 
 from tinyhil.harness.model.graph import Graph
-from tinyhil.harness.model.reference import Interpreter
 from tinyhil.harness.model.tflite_writer import write_tflite
 from tinyhil.nas import zoo
-from tinyhil.nas.data import Dataset, Split, digits
-from tinyhil.nas.quantize import calibrate, quantize, quantize_images
+from tinyhil.nas.data import Dataset, digits
+from tinyhil.nas.deliver import int8_accuracy, to_int8
 from tinyhil.nas.torchnet import to_float
 from tinyhil.nas.train import Recipe, accuracy, train
 
 RECIPE = Recipe(epochs=40, batch=64, rate=0.1, decay=1e-3, shift=1, seed=0)
-CALIBRATION_IMAGES = 200
 
 
 def make_digits() -> tuple[Graph, Dataset, float]:
     """The int8 graph, the data it was made with, and the float network's accuracy on the test part."""
     data = digits()
     net = train(zoo.architecture("digits"), data, RECIPE)
-    network = to_float(net)
-    images = data.train.images[:CALIBRATION_IMAGES].astype(np.float64)
-    return quantize(network, calibrate(network, images, 100), "digits"), data, accuracy(net, data.test)
-
-
-def int8_accuracy(graph: Graph, split: Split) -> float:
-    """Share of `split` that the int8 graph names correctly, by the reference interpreter."""
-    run = Interpreter(graph)
-    images = quantize_images(split.images, graph)
-    named = [int(run(image[None])[0].argmax()) for image in images]
-    return float(np.mean(np.array(named) == split.labels))
+    return to_int8(to_float(net), "digits", data), data, accuracy(net, data.test)
 
 
 def write_samples(data: Dataset, path: Path) -> None:

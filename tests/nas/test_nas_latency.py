@@ -16,12 +16,11 @@ from tinyhil.nas.arch import Arch, Kind, Layer, layers
 from tinyhil.nas.features import NAMES, features, groups, layer_features
 from tinyhil.nas.latency import (
     Sample,
+    choose,
     evaluate,
     evaluate_baselines,
     fit,
     load_model,
-    most_telling,
-    sample_actively,
     samples_from_json,
     samples_to_json,
     transfer,
@@ -91,30 +90,25 @@ def test_active_sampling_learns_more_than_drawing_blindly() -> None:
     chosen, blind = [], []
     for seed in range(4):
         pool = networks(120, 20 + seed)
-        chosen.append(evaluate(fit(sample_actively(machine, pool, 12), "e", "b"), held_out).mape)
+        chosen.append(evaluate(fit([machine(arch) for arch in choose(pool, 12)], "e", "b"), held_out).mape)
         for part in range(4):
             some = [machine(arch) for arch in pool[12 * part : 12 * (part + 1)]]
             blind.append(evaluate(fit(some, "e", "b"), held_out).mape)
     assert np.mean(chosen) < np.mean(blind), (chosen, blind)
 
 
-def test_active_sampling_measures_each_network_once_and_can_run_dry() -> None:
-    asked: list[Arch] = []
-
-    def measure(arch: Arch) -> Sample:
-        asked.append(arch)
-        return machine(arch)
-
+def test_each_network_is_chosen_once_and_the_pool_can_run_dry() -> None:
     pool = networks(5, 7)
-    assert len(sample_actively(measure, pool, 9)) == 5
-    assert sorted(map(str, asked)) == sorted(map(str, pool))
+    assert sorted(map(str, choose(pool, 9))) == sorted(map(str, pool))
+    assert choose(pool, 0) == []
 
 
-def test_the_most_telling_network_is_one_unlike_those_known() -> None:
-    known = [architecture("mcunet-in0"), architecture("mcunet-in1")]
-    twin = architecture("mcunet-in1")
-    stranger = architecture("mbv2-w0.35-r144")
-    assert most_telling(known, [twin, stranger]) == stranger
+def test_choosing_goes_on_where_it_was_left() -> None:
+    pool = networks(30, 8)
+    whole = choose(pool, 6)
+    assert choose(pool, 3) == whole[:3]
+    twin, stranger = architecture("mcunet-in1"), architecture("mbv2-w0.35-r144")
+    assert choose([twin, stranger], 1, known=[twin] * 5) == [stranger]
 
 
 def test_ten_measurements_move_the_model_to_a_board_with_other_prices() -> None:

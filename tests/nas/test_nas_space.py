@@ -12,6 +12,7 @@ from tinyhil.errors import UsageError
 from tinyhil.nas import cost
 from tinyhil.nas.space import (
     Family,
+    Need,
     Sampled,
     Space,
     analytic_needs,
@@ -111,6 +112,8 @@ def test_when_no_space_fits_the_nearest_network_is_named() -> None:
     with pytest.raises(UsageError, match="nearest to fitting takes") as caught:
         pick(sampled, 5_000, 10_000, minimum=5)
     assert "has 0 of 20" in str(caught.value)
+    with pytest.raises(UsageError, match="run time 9 where 5 is allowed"):
+        pick([Sampled(Space(0.2, 48), (Need(1, 1, 1, 9.0),))], 10, 10, 1, latency=5.0)
     with pytest.raises(UsageError, match="no network was sampled"):
         pick([], 1, 1, 1)
 

@@ -1,0 +1,141 @@
+"""From a found architecture to what a user takes away: weights, .tflite, C, and a card that says all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyhil.harness.boards import Board
+from tinyhil.harness.engine import Engine, Options
+from tinyhil.harness.model.graph import Graph
+from tinyhil.harness.model.reference import Interpreter
+from tinyhil.nas import cost
+from tinyhil.nas.arch import Arch
+from tinyhil.nas.data import Dataset, Split
+from tinyhil.nas.evolution import Judge
+from tinyhil.nas.meter import HarnessMeter, Measured, measured_from, write_graph
+from tinyhil.nas.network import FloatNetwork
+from tinyhil.nas.quantize import calibrate, quantize, quantize_images
+from tinyhil.nas.space import Space
+from tinyhil.nas.supertrain import at_resolution
+from tinyhil.nas.torchnet import Net, to_float
+from tinyhil.nas.train import Recipe, accuracy, train, tune
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A trained network as a file, what its firmware did, and how often it is right on the test part,
+    in float and in int8."""
+
+    name: str
+    arch: Arch
+    path: Path
+    measured: Measured
+    float_accuracy: float
+    int8_accuracy: float
+
+
+def deliver(net: Net, name: str, data: Dataset, meter: HarnessMeter, folder: Path) -> Delivered:
+    """`net` quantised on training images, written to `folder`, measured bit for bit, judged on the
+    test part."""
+    network = to_float(net)
+    graph = to_int8(network, name, data)
+    path = write_graph(graph, folder / f"{name}.tflite")
+    measured = measured_from(net.arch, meter.record(meter.case(path)))
+    test = at_resolution(data.test, net.arch.resolution)
+    return Delivered(name, net.arch, path, measured, accuracy(net, test), int8_accuracy(graph, test))
+
+
+def to_int8(network: FloatNetwork, name: str, data: Dataset, images: int = 200) -> Graph:
+    """The int8 graph, calibrated on `images` training images."""
+    chosen = Split(data.train.images[:images], data.train.labels[:images])
+    sized = at_resolution(chosen, network.arch.resolution).images.astype(np.float64)
+    return quantize(network, calibrate(network, sized, 50), name)
+
+
+def int8_accuracy(graph: Graph, split: Split) -> float:
+    """Share of `split` that the int8 graph names correctly, by the reference interpreter."""
+    run = Interpreter(graph)
+    named = [int(run(image[None])[0].argmax()) for image in quantize_images(split.images, graph)]
+    return float(np.mean(np.array(named) == split.labels))
+
+
+def fine_tuned(net: Net, data: Dataset, epochs: int, seed: int) -> Net:
+    """An inherited network trained further alone, at a tenth of the rate."""
+    sized = resized(data, net.arch.resolution)
+    return tune(net, sized, Recipe(epochs=epochs, rate=0.02, decay=5e-5, shift=2, seed=seed))
+
+
+def resized(data: Dataset, size: int) -> Dataset:
+    """`data` with all images at `size` pixels a side."""
+    return replace(
+        data,
+        train=at_resolution(data.train, size),
+        valid=at_resolution(data.valid, size),
+        test=at_resolution(data.test, size),
+    )
+
+
+def scaled_mobilenet(space: Space) -> Arch:
+    """MobileNetV2 at the width and resolution of `space`, with its stages: kernel 3, expansion 6."""
+    return space.build([[(3, 6)] * most for _, _, most in space.family.stages])
+
+
+def best_mobilenet(spaces: tuple[Space, ...], judge: Judge) -> Arch | None:
+    """The scaled MobileNetV2 with the most MACs that is within the budget; None where none is."""
+    fitting = [arch for arch in map(scaled_mobilenet, spaces) if judge.fits(arch)]
+    return max(fitting, key=cost.macs) if fitting else None
+
+
+def train_alone(arch: Arch, data: Dataset, epochs: int, seed: int) -> Net:
+    """`arch` trained from nothing, with the recipe of the search."""
+    recipe = Recipe(epochs=epochs, rate=0.1, decay=5e-5, shift=2, seed=seed)
+    return train(arch, resized(data, arch.resolution), recipe)
+
+
+def write_project(graph: Graph, engine: Engine, board: Board, folder: Path) -> list[Path]:
+    """The C of `graph` for `board` in `folder`, as the engine writes it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, text in engine.generate(graph, board, Options()).files.items():
+        path = folder / Path(name).name
+        path.write_text(text)
+        written.append(path)
+    return written
+
+
+def row(one: Delivered) -> dict[str, Any]:
+    """One network as plain data for the card."""
+    return {
+        "name": one.name, "architecture": str(one.arch), "file": one.path.name,
+        "macs": cost.macs(one.arch), "weights": cost.weights(one.arch),
+        "test_accuracy_float": one.float_accuracy, "test_accuracy_int8": one.int8_accuracy,
+        "run_time": one.measured.sample.total, "unit": one.measured.unit,
+        "peak_ram": one.measured.ram, "planned_arena": one.measured.planned, "flash": one.measured.flash,
+    }  # fmt: skip
+
+
+def write_card(folder: Path, title: str, facts: Mapping[str, Any], networks: list[Delivered]) -> None:
+    """`card.json` with everything, and `card.md` for people."""
+    rows = [row(one) for one in networks]
+    (folder / "card.json").write_text(json.dumps({**facts, "networks": rows}, indent=1, default=str) + "\n")
+    lines = [f"# {title}", ""]
+    lines += [f"- {name}: {value}" for name, value in facts.items() if not isinstance(value, dict | list)]
+    lines += [
+        "",
+        "| network | test accuracy int8 (float) | run time | peak RAM | flash | MACs |",
+        "|" + "---|" * 6,
+    ]
+    for one in networks:
+        lines.append(
+            f"| {one.name} | {one.int8_accuracy:.1%} ({one.float_accuracy:.1%}) "
+            f"| {one.measured.sample.total:,} {one.measured.unit} | {one.measured.ram:,} B "
+            f"| {one.measured.flash:,} B | {cost.macs(one.arch):,} |"
+        )
+    lines += ["", *(f"- {one.name}: `{one.arch}`" for one in networks), ""]
+    (folder / "card.md").write_text("\n".join(lines))

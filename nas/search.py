@@ -1,0 +1,247 @@
+"""The whole search, from data to a measured network: every step keeps its result and can be resumed.
+
+    latency     networks of all spaces measured, a model fitted            measured-*.jsonl, latency.json
+    spaces      stage 1: which (width, resolution) the budget favours      stage1.json
+    supernet    one set of weights for all of them                         supernet.pt
+    evolution   stage 2, the best re-measured on the way                   evolution.json
+    winner      the best whose measured firmware is within the budget      (deliver.py takes it from here)
+
+The budget's RAM and flash are the engine's own plan plus what measured firmware had beside it; its
+run time is the upper end of the model's interval.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from tinyhil.errors import UsageError
+from tinyhil.harness.boards import Board
+from tinyhil.nas.arch import Arch
+from tinyhil.nas.data import Dataset
+from tinyhil.nas.evolution import Budget, Judge, Outcome, Settings, evolve, random_search
+from tinyhil.nas.latency import LatencyModel, Report, choose, evaluate, evaluate_baselines, fit
+from tinyhil.nas.meter import Measured, Meter
+from tinyhil.nas.planning import EngineNeeds
+from tinyhil.nas.space import Family, Need, Space, grid, pick, rank, sample_spaces
+from tinyhil.nas.supertrain import Covered, Inherited, SuperRecipe, train_supernet
+from tinyhil.nas.train import Progress
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the winner may take: bytes of RAM and flash; run time in milliseconds, or as a count in
+    the unit that the target can tell (cycles or instructions)."""
+
+    ram: int
+    flash: int
+    milliseconds: float | None = None
+    count: float | None = None
+
+    def budget(self, unit: str, board: Board) -> Budget:
+        """The budget in `unit`; UsageError where only instructions are known and time is asked for."""
+        if self.milliseconds is None:
+            return Budget(self.ram, self.flash, self.count)
+        if unit == "instructions":
+            raise UsageError(
+                f"{board.name} is emulated without a cycle estimate, so {self.milliseconds:g} ms cannot be "
+                "told. Give the budget as instructions (for example --latency 1.5M), or use a board"
+            )
+        return Budget(self.ram, self.flash, self.milliseconds * 1e-3 * board.clock_hz)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard to search. The defaults end within minutes on two cores for images of 32 pixels."""
+
+    stage1: int = 24
+    minimum: int = 6
+    spaces: int = 3
+    measured: int = 24
+    held_out: int = 8
+    pool: int = 200
+    training: SuperRecipe = field(
+        default_factory=lambda: SuperRecipe(largest=6, epochs=14, shift=2, rate=0.1)
+    )
+    evolution: Settings = field(
+        default_factory=lambda: Settings(
+            population=32, parents=8, crossings=12, mutations=12, generations=8, remeasure_every=3
+        )
+    )
+    calibration: int = 5
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a search found. `winner` is the best network whose firmware is within the budget;
+    `violations` counts the better-scored ones that turned out not to be."""
+
+    winner: Measured
+    score: float
+    budget: Budget
+    outcome: Outcome
+    chance: Outcome
+    model: LatencyModel
+    reports: tuple[Report, ...]
+    spaces: tuple[Space, ...]
+    violations: int
+
+
+@dataclass
+class Search:
+    """One search in one folder; `run` goes through the steps, each of which may be called alone."""
+
+    data: Dataset
+    family: Family
+    widths: tuple[float, ...]
+    resolutions: tuple[int, ...]
+    limits: Limits
+    board: Board
+    engine: str
+    folder: Path
+    meter: Meter
+    effort: Effort = field(default_factory=Effort)
+    say: Say = print
+    progress: Progress | None = None
+
+    def run(self) -> Result:
+        """All steps; those whose results are in the folder are not done again."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        every = grid(self.family, self.widths, self.resolutions)
+        samples, held_out = self.measure_samples(every)
+        needs = self.with_overheads(EngineNeeds(self.board), [*samples, *held_out])
+        unit = samples[0].unit
+        budget = self.limits.budget(unit, self.board)
+        known = [one.sample for one in samples]
+        model = fit(known, self.engine, self.board.name, unit)
+        reports = (
+            evaluate(model, [one.sample for one in held_out]),
+            *evaluate_baselines(known, [one.sample for one in held_out]),
+        )
+        for report in reports:
+            self.say(f"  {report}")
+        spaces = self.choose_spaces(every, needs, model, budget)
+        net = train_supernet(
+            Covered(spaces), self.data, self.effort.training, self.folder / "supernet.pt", self.progress
+        )
+        inherited = Inherited(net, self.data, self.effort.calibration)
+        holder = [model]
+
+        def latency(arch: Arch) -> float:
+            return holder[0].predict(arch).high
+
+        def remeasure(archs: Sequence[Arch]) -> bool:
+            known.extend(one.sample for one in self.meter(archs) if one.sample not in known)
+            holder[0] = fit(known, self.engine, self.board.name, unit)
+            return True
+
+        judge = Judge(budget, needs, inherited, latency)
+        outcome = evolve(
+            spaces, judge, self.effort.evolution, self.folder / "evolution.json", remeasure, self._generation
+        )
+        chance = random_search(
+            spaces, replace_judge(judge), outcome.scored, self.effort.seed, self.effort.evolution.tries
+        )
+        self.say(
+            f"random search, {chance.scored} networks: best {chance.best.score:.3f} on the validation part"
+        )
+        winner, score, violations = self.pick_winner(outcome, budget, needs)
+        holder[0].save(self.folder / "latency.json")
+        return Result(winner, score, budget, outcome, chance, holder[0], tuple(reports), spaces, violations)
+
+    def choose_spaces(
+        self, every: Sequence[Space], needs: EngineNeeds, model: LatencyModel, budget: Budget
+    ) -> tuple[Space, ...]:
+        """Stage 1: the spaces whose networks compute most within the budget."""
+        effort, path = self.effort, self.folder / "stage1.json"
+        asked = repr((every, budget, effort.stage1, effort.minimum, effort.seed, self.board.name))
+        if path.exists():
+            table = json.loads(path.read_text())
+            if table["asked"] == asked:
+                by_name = {str(space): space for space in every}
+                return tuple(by_name[name] for name in table["chosen"])
+        self.say(f"stage 1: {effort.stage1} networks of each of {len(every)} spaces, planned by the engine")
+
+        def ask(arch: Arch) -> Need:
+            return replace(needs(arch), latency=model.predict(arch).high)
+
+        sampled = sample_spaces(every, ask, effort.stage1, effort.seed)
+        limits = (budget.ram, budget.flash, effort.minimum, budget.latency)
+        pick(sampled, *limits)  # says why, if there is none
+        ranked = rank(sampled, *limits)
+        for score in ranked[:8]:
+            self.say(f"  {score.space}: {score.fitting}/{score.drawn} fit, mean {score.mean / 1e6:.2f} MMACs")
+        chosen = tuple(score.space for score in ranked[: effort.spaces])
+        rows = [[str(s.space), s.drawn, s.fitting, s.mean, list(s.macs)] for s in ranked]
+        path.write_text(json.dumps({"asked": asked, "chosen": list(map(str, chosen)), "ranked": rows}))
+        return chosen
+
+    def measure_samples(self, spaces: Sequence[Space]) -> tuple[list[Measured], list[Measured]]:
+        """The most telling networks, measured; and as many others, held out to judge the model by."""
+        effort = self.effort
+        source = random.Random(f"pool {effort.seed}")
+        pool = [source.choice(spaces).sample(source) for _ in range(effort.pool)]
+        pool = list(dict.fromkeys(pool))
+        held_out = pool[: effort.held_out]
+        chosen = choose(pool[effort.held_out :], effort.measured)
+        self.say(f"measuring {len(chosen)} networks on {self.board.name}, and {len(held_out)} held out")
+        return self.meter(chosen), self.meter(held_out)
+
+    def with_overheads(self, needs: EngineNeeds, measured: Sequence[Measured]) -> EngineNeeds:
+        """`needs` plus what built firmware had beside its plan, at its largest."""
+        planned = [needs(one.sample.arch) for one in measured]
+        for one, need in zip(measured, planned, strict=True):
+            if one.planned != need.ram:
+                raise UsageError(
+                    f"the engine planned {one.planned} bytes for {one.sample.arch}, the search {need.ram}: "
+                    f"{self.folder} is of another version of the engine; search in a new folder"
+                )
+        needs.ram_extra = max(one.ram - one.planned for one in measured)
+        needs.flash_extra = max(one.flash - need.flash for one, need in zip(measured, planned, strict=True))
+        self.say(f"  beside the plan: {needs.ram_extra} bytes of RAM, {needs.flash_extra} of flash")
+        return needs
+
+    def pick_winner(
+        self, outcome: Outcome, budget: Budget, needs: EngineNeeds
+    ) -> tuple[Measured, float, int]:
+        """The best-scored network whose own firmware is within the budget, and how many were not."""
+        violations = 0
+        top = self.effort.evolution.top
+        for start in range(0, len(outcome.ranked), top):
+            part = outcome.ranked[start : start + top]
+            for scored, one in zip(part, self.meter([s.arch for s in part]), strict=True):
+                if fits(one, budget):
+                    return one, scored.score, violations
+                violations += 1
+        raise UsageError(
+            f"none of the {len(outcome.ranked)} networks found is within the budget when measured; "
+            "raise the number of measured networks, or the budget"
+        )
+
+    def _generation(self, generation: int, outcome: Outcome) -> None:
+        self.say(
+            f"  generation {generation}: best {outcome.best.score:.3f}, {outcome.scored} scored, "
+            f"{outcome.rejected} rejected  {outcome.best.arch}"
+        )
+
+
+def fits(one: Measured, budget: Budget) -> bool:
+    """Whether measured firmware is within `budget`."""
+    within = one.ram <= budget.ram and one.flash <= budget.flash
+    return within and (budget.latency is None or one.sample.total <= budget.latency)
+
+
+def replace_judge(judge: Judge) -> Judge:
+    """The same questions with nothing remembered but the scores, which are the same for all."""
+    return replace(judge, rejected=0, _excess={}, _nearest=None)
+
+
+def describe(effort: Effort) -> str:
+    """The effort as text, for records."""
+    return json.dumps(asdict(effort), sort_keys=True)

@@ -1,0 +1,160 @@
+"""One search as the command line asks for it: data, family and effort chosen, results delivered."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from tinyhil.errors import UsageError
+from tinyhil.harness.model.tflite_reader import load_tflite
+from tinyhil.nas.data import Dataset, digits, load_npz
+from tinyhil.nas.deliver import (
+    Delivered,
+    best_mobilenet,
+    deliver,
+    fine_tuned,
+    train_alone,
+    write_card,
+    write_project,
+)
+from tinyhil.nas.evolution import Judge, Settings
+from tinyhil.nas.meter import HarnessMeter
+from tinyhil.nas.planning import EngineNeeds
+from tinyhil.nas.search import Effort, Limits, Result, Say, Search
+from tinyhil.nas.space import RESOLUTIONS, WIDTHS, Family, grid
+from tinyhil.nas.supertrain import (
+    Covered,
+    SuperRecipe,
+    calibration_batches,
+    inherit,
+    train_supernet,
+)
+from tinyhil.nas.train import Progress
+
+SMALL_IMAGES = 32
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for; sizes in bytes, run time in milliseconds or as a count."""
+
+    board: str
+    engine: str
+    data: str
+    ram: int
+    flash: int
+    milliseconds: float | None
+    count: float | None
+    seed: int
+    quick: bool
+    emulate: bool
+
+
+def effort_for(request: Request) -> Effort:
+    """How hard to search: the default effort, or the least that goes through all steps."""
+    effort = Effort(seed=request.seed)
+    if not request.quick:
+        return effort
+    return replace(
+        effort, stage1=8, minimum=2, spaces=2, measured=6, held_out=3, pool=40,
+        training=SuperRecipe(largest=2, epochs=3, subnets=2, shift=2, rate=0.1, seed=request.seed),
+        evolution=Settings(8, 4, 4, 4, generations=2, remeasure_every=2, top=3, seed=request.seed),
+    )  # fmt: skip
+
+
+def load_data(name: str, size: int) -> Dataset:
+    """The data set called `name`, or that of an .npz file, with images of at most `size` pixels."""
+    if name == "digits":
+        return digits(size)
+    if name.endswith(".npz"):
+        return load_npz(Path(name))
+    raise UsageError(f"unknown data set {name!r}: `digits`, or the path of an .npz file")
+
+
+def family_for(data: Dataset) -> tuple[Family, tuple[float, ...], tuple[int, ...]]:
+    """Family, widths and resolutions to search for `data`: MCUNet's, or a short one for small images."""
+    size, channels = data.train.images.shape[1], data.train.images.shape[3]
+    if size > SMALL_IMAGES:
+        family = Family(classes=len(data.classes), channels=channels)
+        return family, WIDTHS, tuple(r for r in RESOLUTIONS if r <= size)
+    family = Family(
+        stem=16, first=8, stages=((16, 2, 3), (24, 2, 3), (48, 1, 3), (64, 1, 1)),
+        classes=len(data.classes), channels=channels,
+    )  # fmt: skip
+    return family, (0.5, 0.75, 1.0), tuple(r for r in (16, 20, 24, 28, 32) if r <= size)
+
+
+def run_search(request: Request, folder: Path, say: Say) -> tuple[Result, list[Delivered]]:
+    """The whole search, and its winner delivered beside scaled MobileNetV2 and random search."""
+    started = time.monotonic()
+    data = load_data(request.data, SMALL_IMAGES)
+    family, widths, resolutions = family_for(data)
+    effort = effort_for(request)
+    folder.mkdir(parents=True, exist_ok=True)
+    meter = HarnessMeter(request.board, request.engine, folder, emulate=request.emulate)
+    limits = Limits(request.ram, request.flash, request.milliseconds, request.count)
+    say(f"{data.name}: {data.note}; {len(data.train)} to train, {len(data.valid)} to choose by")
+    found = Search(
+        data, family, widths, resolutions, limits, meter.board, request.engine, folder, meter, effort, say,
+        ticker(say),
+    )  # fmt: skip
+    result = found.run()
+    say(f"fine-tuning the winner: {result.winner.sample.arch}")
+    net = train_supernet(Covered(result.spaces), data, effort.training, folder / "supernet.pt")
+    epochs = 3 if request.quick else 15
+    delivered = []
+    for name, arch in (("winner", result.winner.sample.arch), ("random", result.chance.best.arch)):
+        inherited = inherit(net, arch, calibration_batches(data, arch.resolution))
+        delivered.append(
+            deliver(fine_tuned(inherited, data, epochs, request.seed), name, data, meter, folder)
+        )
+    judge = Judge(
+        result.budget,
+        EngineNeeds(meter.board),
+        lambda arch: 0.0,
+        lambda arch: result.model.predict(arch).high,
+    )
+    mobile = best_mobilenet(grid(family, widths, resolutions), judge)
+    if mobile is not None:
+        alone = train_alone(mobile, data, 2 * epochs, request.seed)
+        delivered.append(deliver(alone, "mobilenetv2", data, meter, folder))
+    graph = load_tflite(delivered[0].path)
+    write_project(graph, meter.engine, meter.board, folder / "c")
+    facts = {
+        "board": request.board,
+        "engine": request.engine,
+        "data": f"{data.name}: {data.note}",
+        "budget": f"RAM {result.budget.ram:,} B, flash {result.budget.flash:,} B, "
+        f"run time {result.budget.latency or 'free'} {result.model.unit}",
+        "spaces": ", ".join(map(str, result.spaces)),
+        "predicted run time": f"{result.model.predict(result.winner.sample.arch)}",
+        "scored": result.outcome.scored,
+        "rejected": result.outcome.rejected,
+        "beyond the budget when measured": result.violations,
+        "best on the validation part": f"{result.score:.4f} (evolution), "
+        f"{result.chance.best.score:.4f} (random search, as many networks)",
+        "seed": request.seed,
+        "seconds": round(time.monotonic() - started),
+        "latency model": [asdict(report) for report in result.reports],
+        "history": list(result.outcome.history),
+    }
+    write_card(folder, f"Search on {data.name} for {request.board}", facts, delivered)
+    return result, delivered
+
+
+def ticker(say: Say, every: float = 10.0) -> Progress:
+    """A progress function that says where training is, every few seconds, with the time left."""
+    started = last = time.monotonic()
+    first: int | None = None
+
+    def tick(done: int, total: int, loss: float) -> None:
+        nonlocal last, first
+        first = done - 1 if first is None else first
+        now = time.monotonic()
+        if now - last >= every or done == total:
+            last = now
+            left = (now - started) / max(done - first, 1) * (total - done)
+            say(f"  training: step {done}/{total}, loss {loss:.3f}, about {left:.0f} s left")
+
+    return tick

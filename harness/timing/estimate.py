@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -42,6 +43,8 @@ SPREAD: Mapping[str, Mapping[str, float]] = {
 }
 #: Without caches nothing was validated, and most cycles are waits.
 SPREAD_UNCACHED = 0.35
+#: The part of a segment's instructions whose blocks are simulated one by one.
+_HOT = 0.9995
 PARTS = ("core", "branches", "fetch", "flash", "sram", "unaligned")
 
 
@@ -77,7 +80,8 @@ class Estimate:
 class BlockCosts:
     """Costs of a trace's blocks and steps, computed once and used for every segment.
 
-    `steps`: cycles by (block left, block entered).
+    `steps`: cycles by (block left, block entered), for the steps that matter: all that together make
+    `_HOT` of the instructions of some segment. The others are charged their segment's average.
     """
 
     core: Core
@@ -104,10 +108,12 @@ def block_costs(
         raise UsageError("this trace has block counts only; record it with edges=1 to estimate cycles")
     memory = memory_timing(board, overrides)
     blocks = tuple(_with_code(block, image) for block in trace.blocks)
-    pairs = {(int(a), int(b)) for segment in trace.segments for a, b in segment.edges[:, :2]}
-    steps = {}
-    for left, entered in pairs:
-        steps[left, entered] = _step(core, blocks[left], blocks[entered])
+    sizes = np.array([block.instructions for block in blocks], dtype=np.int64)
+    steps: dict[tuple[int, int], float] = {}
+    for segment in trace.segments:
+        for left, entered in _hot_steps(segment, sizes):
+            if (left, entered) not in steps:
+                steps[left, entered] = _step(core, blocks[left], blocks[entered])
     off = tuple(trace.settings.get(name, "1:").startswith("0:") for name in ("icache", "dcache"))
     notes = [
         f"the {name} cache was off"
@@ -136,6 +142,18 @@ def _whole(code: bytes) -> bool:
     return sum(i.size for i in decode_block(code)) == len(code)
 
 
+def _hot_steps(segment: Segment, sizes: NDArray[np.int64]) -> list[list[int]]:
+    """The busiest steps, which together execute at least `_HOT` of the segment's instructions."""
+    if not len(segment.edges):
+        return []
+    work = segment.edges[:, 2] * sizes[segment.edges[:, 1]]
+    order = np.argsort(-work, kind="stable")
+    sums = np.cumsum(work[order])
+    enough = int(np.searchsorted(sums, _HOT * sums[-1])) + 1
+    hot: list[list[int]] = segment.edges[order[:enough], :2].tolist()
+    return hot
+
+
 def _step(core: Core, left: Block, entered: Block) -> float:
     if left is entered:
         return core.loop_cycles(entered.code, entered.address)
@@ -152,17 +170,24 @@ def estimate_segment(costs: BlockCosts, segment: Segment) -> Estimate:
     """Estimated cycles of one segment."""
     parts = dict.fromkeys(PARTS, 0.0)
     core, memory = costs.core, costs.memory
-    left_taken: dict[int, int] = {}
-    left_by: dict[int, int] = {}
+    left_taken: dict[int, int] = defaultdict(int)
+    simulated: set[int] = set()
+    cold = hot = 0
     for left, entered, count in segment.edges.tolist():
-        parts["core"] += costs.steps[left, entered] * count
-        left_by[left] = left_by.get(left, 0) + count
+        cycles = costs.steps.get((left, entered))
+        if cycles is None:
+            cold += count * costs.blocks[entered].instructions
+            continue
+        hot += count * costs.blocks[entered].instructions
+        simulated |= {left, entered}
+        parts["core"] += cycles * count
         if costs.blocks[entered].address != costs.blocks[left].address + len(costs.blocks[left].code):
-            left_taken[left] = left_taken.get(left, 0) + count
+            left_taken[left] += count
+    parts["core"] *= 1 + cold / hot if hot else 1
     for place, executed, mispredicted, *_ in segment.ran.tolist():
-        parts["branches"] += core.branch_cycles(
-            costs.blocks[place].code, executed, left_taken.get(place, 0), mispredicted
-        )
+        if place in simulated:
+            code = costs.blocks[place].code
+            parts["branches"] += core.branch_cycles(code, executed, left_taken[place], mispredicted)
     totals = segment.ran.sum(axis=0) if len(segment.ran) else np.zeros(segment.ran.shape[1], dtype=np.int64)
     parts["unaligned"] = float(totals[4]) * core.rules["unaligned_load"].value
     if costs.uncached[0]:

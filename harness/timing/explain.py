@@ -88,7 +88,8 @@ def explain(
             work[f"{part} waits"] += parts[part]
         work["mispredicted branches, returns"] += parts["branches"]
         for left, entered, count in segment.edges.tolist():
-            entries[left, entered] += count
+            if (left, entered) in costs.steps:
+                entries[left, entered] += count
         for place, count, *_ in segment.ran.tolist():
             executed[place] += count
     block_cycles: dict[int, float] = defaultdict(float)

@@ -81,6 +81,8 @@ def test_unknown_fields_are_ignored_so_that_records_may_grow(make) -> None:
         (("samples", 0), 1.5, r"record.samples\[0\]"),
         (("provenance", "flags"), ["-O2"], "record.provenance.flags"),
         (("correct",), [], "record.correct"),
+        (("samples", 0), 2**63, r"record.samples\[0\]"),
+        (("board",), "\ud800", "record.board"),
         (("kind",), "guessed", "guessed"),
         (("schema",), "tinyhil/9", "tinyhil/9"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import sqlite3
@@ -259,6 +260,15 @@ def test_a_read_only_store_reads_beside_a_writer_and_refuses_to_write(path, make
             assert len(reader) == 2
             with pytest.raises(StoreError, match="read-only"):
                 reader.add(make())
+
+
+def test_a_finished_file_can_be_read_where_nothing_can_be_written(path, make, monkeypatch) -> None:
+    with Store.open(path) as store:
+        store.add(make())
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    with Store.open(path, readonly=True) as store:
+        assert store.query() == [make()]
+    assert [p.name for p in path.parent.iterdir()] == ["results.db"]
 
 
 def test_a_missing_file_is_not_created_by_a_reader(path) -> None:

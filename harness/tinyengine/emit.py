@@ -72,8 +72,10 @@ def emit(schedule: Schedule, target: str, check: Mapping[int, str] | None = None
             parameters.append("uint8_t *scratch")
         prototypes.append(f"void {symbol}({', '.join(parameters)});")
         label = safe_comment(" + ".join(s.label for s in steps))
+        top = candidate.scratch and schedule.scratch_offsets[position] + candidate.scratch == schedule.arena
         calls.append(
             {
+                "touch": bool(top),
                 "text": f"{symbol}({', '.join(pointers)});",
                 "label": label,
                 "check": (check or {}).get(position, ""),

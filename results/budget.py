@@ -75,7 +75,7 @@ def _metric(record: Measurement, name: str, limit: float) -> Verdict:
     metric = METRICS[name]
     value = metric.of(record) if record.error is None else None
     if value is None:
-        text = f"{name} budget not judged: this record has no {metric.title.lower()}"
+        text = f"{name} budget not judged: this record has no {metric.words}"
         return Verdict(name, limit, None, metric.kind, None, text)
     kept = value <= limit
     over = "" if kept else f", {metric.format(value - limit)} too many"

@@ -212,13 +212,13 @@ def _without_value(
     metric: Metric, head: Measurement, old: float | None, new: float | None, changed: tuple[Difference, ...]
 ) -> Finding:
     if old is not None:
-        detail = f"The baseline has {metric.title.lower()}, this record has none"
+        detail = f"The baseline has {metric.words}, this record has none"
         return _about(head, metric.name, "lost", detail, changed)
     if new is not None:
-        detail = f"The baseline has no {metric.title.lower()}"
+        detail = f"The baseline has no {metric.words}"
         return _about(head, metric.name, "new", detail, changed)
     has = [m.name for m in METRICS.values() if m.of(head) is not None]
-    detail = f"{head.mode} gives no {metric.title.lower()}; it gives {', '.join(has)}"
+    detail = f"{head.mode} gives no {metric.words}; it gives {', '.join(has)}"
     return _about(head, metric.name, "absent", detail)
 
 
@@ -239,7 +239,7 @@ def _grown_parts(head: Measurement, base: Measurement) -> str:
     for part in ("static_ram", "arena", "stack"):
         new, old = METRICS[part].of(head), METRICS[part].of(base)
         if new is not None and old is not None and new > old:
-            parts.append(f"{METRICS[part].title.lower()} {new - old:+,.0f} B")
+            parts.append(f"{METRICS[part].words} {new - old:+,.0f} B")
     return "Grown: " + ", ".join(parts) if parts else ""
 
 

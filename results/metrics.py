@@ -7,7 +7,7 @@ share a column or a ratio.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from tinyhil.errors import UsageError
@@ -30,6 +30,11 @@ class Metric:
     of: Callable[[Measurement], float | None]
     layer: Callable[[LayerResult], float | None] | None = None
     sampled: bool = False
+
+    @property
+    def words(self) -> str:
+        """The title inside a sentence: `peak RAM`."""
+        return self.title[0].lower() + self.title[1:]
 
     def format(self, value: float) -> str:
         """`value` for people."""
@@ -109,3 +114,18 @@ def with_names_of(record: Measurement, pattern: Measurement) -> Measurement:
         return record
     pairs = zip(record.layers, pattern.layers, strict=True)
     return replace(record, layers=tuple(replace(own, name=other.name) for own, other in pairs))
+
+
+Subject = tuple[str, str, str, str]
+"""Network, engine, board and mode: what a history is about."""
+
+
+def series(records: Iterable[Measurement], metric: Metric) -> dict[Subject, list[tuple[str, float]]]:
+    """Per subject: time and value of each good record that has the metric, in the order given."""
+    found: dict[Subject, list[tuple[str, float]]] = {}
+    for record in records:
+        value = metric.of(record)
+        if value is not None and record.error is None:
+            subject = (record.model.name, record.engine.name, record.board, record.mode)
+            found.setdefault(subject, []).append((record.created, value))
+    return found

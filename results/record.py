@@ -170,13 +170,13 @@ def _decode(kind: Any, data: object, where: str) -> Any:
         return {str(key): _decode(args[1], value, f"{where}.{key}") for key, value in data.items()}
     if kind is float and isinstance(data, int | float) and not isinstance(data, bool) and math.isfinite(data):
         return float(data)
-    if kind in (int, str, bool) and type(data) is kind and _is_storable(data):
+    if isinstance(data, int | str) and type(data) is kind and _is_storable(data):
         return data
     expected = getattr(kind, "__name__", str(kind))
     raise StoreError(f"{where} is {data!r:.60}, not {expected}: the record is damaged or not tinyhil's")
 
 
-def _is_storable(data: int | str | bool) -> bool:
+def _is_storable(data: int | str) -> bool:
     """Whether SQLite and UTF-8 can hold it: 64-bit integers, no lone surrogates."""
     if isinstance(data, str):
         return not any("\ud800" <= char <= "\udfff" for char in data)

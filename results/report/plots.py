@@ -87,9 +87,7 @@ def scatter(
         parts.append(
             tag("circle", tag("title", hint), cx=x(p.x), cy=y(p.y), r=radius, class_=f"e{p.colour} dot")
         )
-    parts.append(
-        text(plot.right, plot.bottom + 34, f"{metric.title.lower()} ({metric.kind}) →", "tick", "end")
-    )
+    parts.append(text(plot.right, plot.bottom + 34, f"{metric.words} ({metric.kind}) →", "tick", "end"))
     parts.append(text(plot.left - 62, plot.top - 12, "↑ peak RAM", "tick"))
     title = f"{metric.title} × peak RAM × flash"
     note = "Lower left is better. The area of a dot is its flash; a line joins the engines of one network."
@@ -210,7 +208,7 @@ def history_line(
         parts.append(text(middle, plot.top - 9, f"{step.change:+.2%}", f"strong {worse}", "middle"))
     parts.append(text(plot.left + 8, plot.bottom + 18, dates[0][:16].replace("T", " "), "tick"))
     parts.append(text(plot.right - 8, plot.bottom + 18, dates[-1][:16].replace("T", " "), "tick", "end"))
-    title = f"{subject}: {metric.title.lower()}"
+    title = f"{subject}: {metric.words}"
     told = "; ".join(f"{step.change:+.2%} on {dates[step.index][:10]}" for step in steps) or "no step"
     note = f"{len(values)} runs; {told}."
     svg = picture(WIDTH, plot.bottom + 28, title, note, *parts)

@@ -118,9 +118,9 @@ def _front(trace: SearchTrace) -> Figure:
         hint = f"{candidate.name}: {candidate.accuracy:.2%}, {candidate.cost:,.0f} {cost.name}"
         look = ("e0 dot", 4.5) if won else ("grey dot", 3.0)
         parts.append(_dot(x(candidate.cost), y(candidate.accuracy), look[1], look[0], hint))
-    words = f"{cost.title.lower()} ({cost.kind}) →"
+    words = f"{cost.words} ({cost.kind}) →"
     parts.append(text(plot.right, plot.bottom + 34, words, "tick", "end"))
-    title = f"{trace.title}: accuracy against {cost.title.lower()}"
+    title = f"{trace.title}: accuracy against {cost.words}"
     best = winners[-1]
     note = (
         f"{len(winners)} of {len(trace.candidates)} candidates are on the front;"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tinyhil.results.history import detect_steps
-from tinyhil.results.metrics import METRICS, Metric, layer_values, with_names_of
+from tinyhil.results.metrics import METRICS, Metric, layer_values, series, with_names_of
 from tinyhil.results.quantities import significant
 from tinyhil.results.record import Measurement
 from tinyhil.results.reference.loader import Reference
@@ -105,6 +105,7 @@ def network_view(
 ) -> Network:
     """Everything about one network: `records`, `references` and `history` are all of that network."""
     name = records[0].model.name
+    boards = {r.board for r in records}
     figures: list[Figure] = []
     for group in contests(records):
         figures += _layer_figures(group, colours, limits.get(group[0].board, BoardLimits()))
@@ -118,9 +119,9 @@ def network_view(
     return Network(
         anchor=slug(name),
         name=name,
-        sentence=_sentence(records),
+        sentence=_sentence(records, limits),
         table=results_table(records, f"{name}: all engines", baseline, network=False),
-        elsewhere=elsewhere_table(name, references),
+        elsewhere=elsewhere_table(name, sorted(references, key=lambda row: row.board not in boards)),
         figures=tuple(figures),
         failures=tuple(
             (f"{r.engine.name} on {r.board}: {r.error.code}", r.error.message) for r in records if r.error
@@ -131,18 +132,26 @@ def network_view(
     )
 
 
-def _sentence(records: Sequence[Measurement]) -> str:
+def _sentence(records: Sequence[Measurement], limits: Mapping[str, BoardLimits]) -> str:
     model = records[0].model
     words = f"{model.macs / 1e6:,.2f} million MACs, {model.params:,} parameters."
     for group in contests(records):
         metric = time_metric(group)
         known = sorted((v, r.engine.name) for r in group if metric and (v := value_of(r, metric)) is not None)
-        if metric and len(known) > 1:
-            ratio = known[1][0] / known[0][0]
+        if metric is None or not known:
+            continue
+        (value, winner), unit = known[0], metric.words
+        words += f" On {group[0].board} ({MODES[group[0].mode]}) {winner}"
+        words += " is fastest:" if len(known) > 1 else " takes"
+        words += f" {metric.format(value)} {unit}"
+        if len(known) > 1:
+            words += f"; {known[1][1]} takes {significant(known[1][0] / value)} times as many"
+        ceiling = limits.get(group[0].board, BoardLimits()).macs_per_cycle
+        if ceiling and model.macs:
             words += (
-                f" On {group[0].board} ({MODES[group[0].mode]}) {known[0][1]} is fastest; {known[1][1]} takes"
-                f" {significant(ratio)} times its {metric.title.lower()}."
+                f". That is {significant(value / model.macs)} per MAC, the core's ceiling is {1 / ceiling:g}"
             )
+        words += "."
     return words
 
 
@@ -207,24 +216,18 @@ def _roofline_points(record: Measurement, metric: Metric, colour: int) -> list[P
 
 def _history_figures(history: Sequence[Measurement], colours: Mapping[str, int]) -> list[Figure]:
     """Time and RAM of each subject over its runs; folded where nothing ever changed."""
-    subjects: dict[tuple[str, str, str, str], list[Measurement]] = {}
-    for record in history:
-        key = (record.model.name, record.engine.name, record.board, record.mode)
-        subjects.setdefault(key, []).append(record)
     figures = []
-    for key, runs in subjects.items():
-        for metric in filter(None, (time_metric(runs), METRICS["peak_ram"])):
-            known = [(r.created, v) for r in runs if (v := value_of(r, metric)) is not None]
-            if len(known) < 2:
+    for metric in (*TIME, METRICS["peak_ram"]):
+        for subject, runs in series(history, metric).items():
+            if len(runs) < 2:
                 continue
-            dates, values = zip(*known, strict=True)
+            dates, values = zip(*runs, strict=True)
             steps = detect_steps(values)
-            name, title = (
-                slug(*key, metric.name, "history"),
-                f"History of {key[1]} on {key[2]}, {MODES[key[3]]}",
-            )
-            figure = history_line(name, title, colours.get(key[1], 0), dates, values, steps, metric)
-            figures.append(replace(figure, folded=not steps))
+            _, engine, board, mode = subject
+            name = slug(*subject, metric.name, "history")
+            title = f"History of {engine} on {board}, {MODES[mode]}"
+            figure = history_line(name, title, colours.get(engine, 0), dates, values, steps, metric)
+            figures.append(replace(figure, folded=not steps or metric.kind == "estimated"))
     return figures
 
 

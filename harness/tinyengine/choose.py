@@ -29,12 +29,15 @@ MAX_CHAIN = 4
 
 @dataclass(frozen=True, eq=False)
 class Option:
-    """A candidate for the steps [first, after), with the bytes alive while it runs."""
+    """A candidate for the steps [first, after), with the bytes alive while it runs and its costs."""
 
     first: int
     after: int
     candidate: Candidate
     memory: int
+    instructions: int
+    flash: int
+    scratch: int
 
 
 def lifetimes(program: Program) -> dict[int, tuple[int, int]]:
@@ -95,10 +98,9 @@ def options(program: Program, kernels: Sequence[Kernel], target: Target) -> list
             for kernel in kernels:
                 if after > first + 1 and not _joins(program.steps[first:after]):
                     continue
-                here += [
-                    Option(first, after, c, memory_of(program, lives, first, after, c))
-                    for c in kernel.candidates(works, target)
-                ]
+                for c in kernel.candidates(works, target):
+                    memory = memory_of(program, lives, first, after, c)
+                    here.append(Option(first, after, c, memory, c.instructions, c.flash, c.scratch))
         result.append(here)
     return result
 
@@ -131,9 +133,10 @@ def shortest(table: Sequence[Sequence[Option]], budget: int, flash: bool) -> lis
             rest = best[option.after]
             if rest is None or option.memory > budget:
                 continue
-            c = option.candidate
-            cost = (c.flash, c.instructions) if flash else (c.instructions, c.flash)
-            total = (cost[0] + rest[0], cost[1] + rest[1], c.scratch + rest[2])
+            now, later = option.instructions, option.flash
+            if flash:
+                now, later = later, now
+            total = (now + rest[0], later + rest[1], option.scratch + rest[2])
             here = best[first]
             if here is None or total < here:
                 best[first], taken[first] = total, option
@@ -175,4 +178,4 @@ def choose(
 
 
 def _cost(path: Sequence[Option], flash: bool) -> int:
-    return sum(o.candidate.flash if flash else o.candidate.instructions for o in path)
+    return sum(o.flash if flash else o.instructions for o in path)

@@ -47,7 +47,7 @@ int main(void)
 }
 """
 
-WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")
+WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Werror")
 
 RunC = Callable[[Sources, Sequence[Sequence[npt.NDArray[Any]]]], list[list[npt.NDArray[Any]]]]
 

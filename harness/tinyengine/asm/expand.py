@@ -12,6 +12,7 @@ are interleaved by PKHBT and PKHTB first: (a0 a1 b0 b1) and (a2 a3 b2 b3) give (
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -101,6 +102,7 @@ class Expand:
             f"        {advance}\n    }}\n}}\n"
         )
 
+    @cache  # noqa: B019 - keyed by value; a network has a few dozen variants
     def _assemble(self) -> tuple[Asm, tuple[int, int]]:
         """The code, and instructions (once, per block). Frame: table, blocks' end, row and word
         counters, source."""

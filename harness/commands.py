@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tinyhil.harness.measure import Case, Network
     from tinyhil.harness.runner import Runner
     from tinyhil.results.record import Measurement
+    from tinyhil.results.store import Store
 
 
 def _names(_: click.Context, __: click.Parameter, values: Iterable[str]) -> tuple[str, ...]:
@@ -153,15 +154,15 @@ def boards() -> None:
     Console().print(table)
 
 
-def _read_store(store: Path | None) -> tuple[Settings, list[Measurement]]:
+def open_store(store: Path | None) -> tuple[Settings, Store]:
+    """The project's settings and its results (or those in `store`), for reading."""
     from tinyhil.results.store import Store
 
     settings = load_settings(Path.cwd())
     path = store or settings.path(settings.store)
     if not path.exists():
         raise UsageError(f"{path}: no results yet; `tinyhil run MODEL --board NAME` makes some")
-    with Store.open(path, readonly=True) as opened:
-        return settings, list(opened.latest())
+    return settings, Store.open(path, readonly=True)
 
 
 @click.command()
@@ -169,12 +170,12 @@ def _read_store(store: Path | None) -> tuple[Settings, list[Measurement]]:
 @click.option("--out", type=click.Path(path_type=Path), help="Where the page goes.")
 def report(store: Path | None, out: Path | None) -> None:
     """Write the HTML report of the newest results; its path is the last line printed."""
-    from tinyhil.results.report import render_report
+    from tinyhil.harness.reporting import write_report
 
-    settings, records = _read_store(store)
+    settings, opened = open_store(store)
     path = out or settings.path(settings.report)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render_report(records), encoding="utf-8")
+    with opened:
+        write_report(path, opened.latest(), opened)
     click.echo(path)
 
 
@@ -191,7 +192,8 @@ def export(
 
     if not (json_file or csv_file or parquet_file):
         raise UsageError("export to what? --json FILE, --csv FILE or --parquet FILE")
-    _, records = _read_store(store)
+    with open_store(store)[1] as opened:
+        records = opened.latest()
     for file, write in ((json_file, write_json), (csv_file, write_csv), (parquet_file, write_parquet)):
         if file:
             write(file, records)

@@ -36,7 +36,7 @@ OPTIONAL = (
          "the official int8 reference (without it: tinyhil's own interpreter)"),
     Part("pyarrow", _module("pyarrow"), "pip install 'tinyhil[parquet]'", "export to Parquet"),
     Part("torch", _module("torch"), "pip install torch==2.13.0", "training super-networks (tinyhil search)"),
-    Part("unicorn", _module("unicorn"), "pip install 'tinyhil[unicorn]'", "the twin with the exact memory map"),
+    Part("unicorn", _module("unicorn"), "pip install 'tinyhil[unicorn]'", "the twin with the board's map"),
     Part("renode", _program("renode"), "the portable package from renode.io", "boards emulated by Renode"),
     Part("ccache", _program("ccache"), "apt-get install ccache", "faster firmware builds"),
 )  # fmt: skip

@@ -78,6 +78,15 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     add("--hil-repeats", type=int, metavar="N", help="timed inferences per input (default: 1)")
     add("--hil-timeout", type=float, metavar="S", help="seconds for one measurement (default: 120)")
     add("--hil-build-only", action="store_true", help="generate and build, do not run")
+    add("--hil-save", metavar="NAME", help="give this session's records a name to compare with later")
+    add("--hil-compare", metavar="BASE", help="compare with a saved NAME, git:REV, or a JSON file")
+    add(
+        "--hil-fail",
+        metavar="RULES",
+        default="cycles:2%,instructions:0,peak_ram:0,flash:0",
+        help="how much each metric may grow against --hil-compare (default: %(default)s)",
+    )
+    add("--hil-compare-unlike", action="store_true", help="compare rows that are not alike, and mark them")
     add("--hil-json", metavar="FILE", help="write the records of this session to FILE")
     add("--hil-report", metavar="FILE", help="where the HTML report goes (default: .tinyhil/report.html)")
 
@@ -85,6 +94,9 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 def pytest_configure(config: pytest.Config) -> None:
     """Markers always; everything else only when a board is given."""
     config.addinivalue_line("markers", "hil: needs a board or its emulator twin (given with --board)")
+    config.addinivalue_line(
+        "markers", 'budget(peak_ram="64KiB", latency="20ms"): limits for what `measure` returns'
+    )
     config.addinivalue_line("markers", "requires_hardware: meaningless on an emulator")
     try:
         settings = _settings(config)
@@ -96,14 +108,20 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _start(config: pytest.Config, settings: Settings) -> None:
     from tinyhil.harness.boards import get_board
-    from tinyhil.harness.pytest_items import HilSession
+    from tinyhil.harness.pytest_items import Gates, HilSession
+    from tinyhil.harness.reporting import load_baseline
     from tinyhil.harness.runner import Runner
+    from tinyhil.results.gates import parse_rules
 
     option = config.option
     runner = Runner(settings, emulate=option.hil_emulate, require_hardware=option.hil_require_hardware)
     for name in settings.boards:
         runner.target(get_board(name))
-    config.stash[SESSION] = HilSession(runner, option.hil_prefer)
+    gates = None
+    if option.hil_compare:
+        baseline = load_baseline(option.hil_compare, runner.store)
+        gates = Gates(parse_rules(option.hil_fail), baseline, option.hil_compare_unlike)
+    config.stash[SESSION] = HilSession(runner, option.hil_prefer, gates)
     _add_models(config, settings)
 
 
@@ -208,9 +226,17 @@ def dut(request: pytest.FixtureRequest, board: Board) -> Callable[[Firmware, Job
 def measure(request: pytest.FixtureRequest, board: Board) -> Callable[..., Measurement]:
     """`measure(model, engine="tinyengine") -> Measurement`: a good one; anything else fails the test."""
     session = request.config.stash[SESSION]
+    marker = request.node.get_closest_marker("budget")
 
     def run(model: str | Path, engine: str = "tinyengine", options: Options | None = None) -> Measurement:
-        return session.measure(session.case(_model_path(request, model), engine, board, options))
+        try:
+            record = session.measure(session.case(_model_path(request, model), engine, board, options))
+            session.judge(record, marker.kwargs if marker else {})
+        except BenchError:
+            raise
+        except TinyhilError as error:
+            pytest.fail(str(error), pytrace=False)
+        return record
 
     return run
 
@@ -255,6 +281,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         return
     if hil.records:
         _write(session.config, hil)
+    if hil.runner.stored and session.config.option.hil_save:
+        hil.runner.store.save_baseline(session.config.option.hil_save, hil.runner.stored)
     if exitstatus == pytest.ExitCode.TESTS_FAILED and hil.bench_error:
         reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None and not reporter.stats.get("failed"):
@@ -262,15 +290,13 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def _write(config: pytest.Config, hil: HilSession) -> None:
+    from tinyhil.harness.reporting import write_report
     from tinyhil.results.export import write_json
-    from tinyhil.results.report import render_report
 
     settings = hil.runner.settings
     if config.option.hil_json:
         write_json(Path(config.option.hil_json), hil.records)
-    report = settings.path(settings.report)
-    report.parent.mkdir(parents=True, exist_ok=True)
-    report.write_text(render_report(hil.records), encoding="utf-8")
+    write_report(settings.path(settings.report), hil.records, hil.runner.store)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,29 @@ from tinyhil.harness.engines import get_engine
 from tinyhil.harness.measure import Case, Network
 from tinyhil.harness.plugin import SESSION
 from tinyhil.harness.runner import Runner
+from tinyhil.results.budget import check_budget
+from tinyhil.results.compare import Finding, compare
+from tinyhil.results.gates import Rule
 from tinyhil.results.record import Measurement
 
 
 class Failed(TinyhilError):
     """A measurement that was made and is not good; the message is the record's."""
+
+
+@dataclass(frozen=True)
+class Gates:
+    """Rules of --hil-fail, and the baseline they are held against."""
+
+    rules: tuple[Rule, ...]
+    baseline: Sequence[Measurement]
+    allow_unlike: bool = False
+
+    def check(self, record: Measurement, rules: Sequence[Rule] | None = None) -> list[Finding]:
+        """What the rules (by default all) say of one record; rows that are gone are not its business."""
+        rules = self.rules if rules is None else rules
+        found = compare([record], self.baseline, rules, allow_unlike=self.allow_unlike)
+        return [finding for finding in found if finding.status != "gone"]
 
 
 @dataclass
@@ -29,6 +47,7 @@ class HilSession:
 
     runner: Runner
     prefer: str = "speed"
+    gates: Gates | None = None
     records: list[Measurement] = field(default_factory=list)
     bench_error: bool = False
     _networks: dict[Path, Network] = field(default_factory=dict)
@@ -51,25 +70,60 @@ class HilSession:
             raise Failed(f"{record.error.code}: {record.error.message}")
         return record
 
+    def judge(self, record: Measurement, budget: Mapping[str, str | int]) -> None:
+        """Holds a record of a user's own test against all gates and its budget; Failed names each."""
+        broken = (
+            [finding.message() for finding in self.gates.check(record) if finding.failed]
+            if self.gates
+            else []
+        )
+        verdicts = check_budget(record, budget)
+        broken += [verdict.message for verdict in verdicts if verdict.kept is False]
+        if broken:
+            raise Failed("\n".join(broken))
+        unknown = [verdict.message for verdict in verdicts if verdict.kept is None]
+        if unknown:
+            pytest.xfail("; ".join(unknown))
+
 
 class ModelFile(pytest.File):
     """One network; its items are the engines on the boards."""
 
     def collect(self) -> Iterator[pytest.Item]:
         """One item per engine and board."""
-        settings = self.config.stash[SESSION].runner.settings
+        session = self.config.stash[SESSION]
+        settings = session.runner.settings
         for board in settings.boards:
             for engine in settings.engine:
-                yield MeasureItem.from_parent(self, name=f"{board}-{engine}", board=board, engine=engine)
+                name = f"{board}-{engine}"
+                item: MeasureItem = MeasureItem.from_parent(self, name=name, board=board, engine=engine)
+                yield item
+                for rule in session.gates.rules if session.gates else ():
+                    yield GateItem.from_parent(self, name=f"{name}-{rule.metric}", measured=item, rule=rule)
 
 
-class MeasureItem(pytest.Item):
+class UserItem(pytest.Item):
+    """An item whose errors are written for users: the message alone is shown."""
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """The message of a tinyhil error, pytest's own words for anything else."""
+        if isinstance(excinfo.value, TinyhilError):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """Shown in the terminal and in JUnit."""
+        return self.path, 0, f"{self.path.stem} {self.name}"
+
+
+class MeasureItem(UserItem):
     """One network by one engine on one board."""
 
     def __init__(self, *, board: str, engine: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.board = board
         self.engine = engine
+        self.record: Measurement | None = None
         self.add_marker("hil")
 
     def case(self) -> Case:
@@ -83,17 +137,26 @@ class MeasureItem(pytest.Item):
         if self.config.option.hil_build_only:
             session.runner.firmware(self.case())
         else:
-            session.measure(self.case())
+            self.record = session.measure(self.case())
 
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """The message alone: these errors are written for users."""
-        if isinstance(excinfo.value, TinyhilError):
-            return str(excinfo.value)
-        return super().repr_failure(excinfo, style)
 
-    def reportinfo(self) -> tuple[Path, int, str]:
-        """Shown in the terminal and in JUnit."""
-        return self.path, 0, f"{self.path.stem} {self.name}"
+class GateItem(UserItem):
+    """One metric of one measurement against its baseline: a regression is a failed test of its own."""
+
+    def __init__(self, *, measured: MeasureItem, rule: Rule, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.measured = measured
+        self.rule = rule
+        self.add_marker("hil")
+
+    def runtest(self) -> None:
+        """Compares; skipped where the measurement itself gave no record."""
+        record, gates = self.measured.record, self.config.stash[SESSION].gates
+        if record is None or gates is None:
+            pytest.skip(f"{self.measured.name} was not measured")
+        failed = [finding.message() for finding in gates.check(record, [self.rule]) if finding.failed]
+        if failed:
+            raise Failed("\n".join(failed))
 
 
 def _prepare_all(session: pytest.Session, runner: Runner) -> None:

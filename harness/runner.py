@@ -35,6 +35,7 @@ class Runner:
     settings: Settings
     emulate: bool = False
     require_hardware: bool = False
+    stored: list[int] = field(default_factory=list, init=False)  # ids of the records of this session
     _prepared: dict[Case, Firmware | TinyhilError] = field(default_factory=dict, init=False)
     _targets: dict[str, Target] = field(default_factory=dict, init=False)
 
@@ -78,7 +79,7 @@ class Runner:
         except TinyhilError as error:
             record = failed(case, error, target.mode)
         record = replace(record, provenance={**record.provenance, **self._session})
-        self.store.add(record)
+        self.stored.append(self.store.add(record))
         return record
 
     def target(self, board: Board) -> Target:

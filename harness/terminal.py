@@ -64,3 +64,31 @@ def _latency(estimate: Estimate | None, clock_hz: int) -> str:
 
 def _milliseconds(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def versus_lines(records: Sequence[Measurement], baseline: str = "tinyengine", width: int = 132) -> list[str]:
+    """The engines of each network and board side by side; ratios have the baseline engine as 1 and
+    exist only between good rows of one kind."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for head in ("network", "board", "engine"):
+        table.add_column(head)
+    for head in ("instructions\ncounted", "ratio", "peak RAM\nB", "ratio", "flash\nB", "ratio"):
+        table.add_column(head, justify="right")
+    table.add_column("output")
+    for record in sorted(records, key=lambda r: (r.model.name, r.board, r.engine.name != baseline)):
+        same = (record.model.name, record.board, record.mode, baseline)
+        base = next((r for r in records if (r.model.name, r.board, r.mode, r.engine.name) == same), None)
+        cells: list[str] = []
+        for value, against in zip(_figures(record), _figures(base) if base else (None,) * 3, strict=True):
+            cells += [_number(value), f"{value / against:.2f}" if value and against else "-"]
+        verdict = record.error.code if record.error else "exact"
+        table.add_row(
+            record.model.name, f"{record.board} ({record.mode})", record.engine.name, *cells, verdict
+        )
+    stream = StringIO()
+    Console(file=stream, width=width, color_system=None).print(table)
+    return stream.getvalue().rstrip().splitlines()
+
+
+def _figures(record: Measurement) -> tuple[int | None, int | None, int | None]:
+    return record.instructions, record.peak_ram.total if record.peak_ram else None, record.flash

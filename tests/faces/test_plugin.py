@@ -102,14 +102,15 @@ def test_a_network_too_big_is_refused_before_the_build(project: pytest.Pytester)
     result.stdout.fnmatch_lines(["*DoesNotFit*"])
 
 
-def test_a_missing_emulator_is_the_bench_s_fault(
+def test_a_missing_tool_is_the_bench_s_fault(
     project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    run(project, "--board=stm32f746", "models").assert_outcomes(passed=1)  # firmware is in the cache now
     monkeypatch.setenv("PATH", str(tmp_path))
-    result = run(project, "--board=stm32f746", "models")
+    result = run(project, "--board=stm32f746", "--junit-xml=junit.xml", "models")
     assert result.ret == 10
-    result.stdout.fnmatch_lines(["*qemu-system-arm*"])
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*arm-none-eabi-gcc is not on PATH*"])
+    assert 'errors="1" failures="0"' in (project.path / "junit.xml").read_text()
 
 
 def test_hardware_can_be_required(project: pytest.Pytester) -> None:

@@ -1,0 +1,115 @@
+"""The command line's face of comparison: compare, history, ci-summary."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from tinyhil.harness.commands import open_store
+from tinyhil.results.compare import Finding
+from tinyhil.results.record import Measurement
+
+DEFAULT_RULES = "cycles:2%,instructions:0,peak_ram:0,flash:0"
+
+_store_option = click.option(
+    "--store", type=click.Path(path_type=Path), help="Results file (default: the project's)."
+)
+_fail_option = click.option("--fail", "rules", default=DEFAULT_RULES, show_default=True, help="Rules.")
+_unlike_option = click.option(
+    "--unlike", is_flag=True, help="Compare rows that are not alike, and mark them."
+)
+
+
+@click.command()
+@click.argument("sides", nargs=-1, metavar="[HEAD] BASE")
+@_fail_option
+@_unlike_option
+@_store_option
+@click.option("--engines", is_flag=True, help="Compare the engines of the newest records instead.")
+def compare(sides: Sequence[str], rules: str, unlike: bool, store: Path | None, engines: bool) -> None:
+    """Hold HEAD (default: the newest records) against BASE: a saved name, git:REV, or a JSON file.
+
+    Exits 1 if something got worse than the rules allow.
+    """
+    if engines:
+        _engines(store)
+        return
+    if not 1 <= len(sides) <= 2:
+        raise click.UsageError("compare with what? A saved name, git:REV, or a JSON file")
+    findings = _findings(sides, rules, unlike, store)[1]
+    for finding in findings:
+        click.echo(finding.message())
+    sys.exit(1 if any(finding.failed for finding in findings) else 0)
+
+
+def _findings(
+    sides: Sequence[str], rules: str, unlike: bool, store: Path | None
+) -> tuple[list[Measurement], list[Finding]]:
+    from tinyhil.harness.reporting import load_baseline
+    from tinyhil.results.compare import compare as compare_records
+    from tinyhil.results.gates import parse_rules
+
+    with open_store(store)[1] as opened:
+        base = load_baseline(sides[-1], opened)
+        head = load_baseline(sides[0], opened) if len(sides) == 2 else opened.latest()
+    return head, compare_records(head, base, parse_rules(rules), allow_unlike=unlike)
+
+
+def _engines(store: Path | None) -> None:
+    from tinyhil.harness.terminal import versus_lines
+
+    with open_store(store)[1] as opened:
+        for line in versus_lines(opened.latest()):
+            click.echo(line)
+
+
+@click.command()
+@click.option("--model", help="Only this network.")
+@click.option("--board", help="Only this board.")
+@click.option("--engine", help="Only this engine.")
+@click.option("--metric", default="instructions", show_default=True)
+@_store_option
+def history(
+    model: str | None, board: str | None, engine: str | None, metric: str, store: Path | None
+) -> None:
+    """One line per network, board and engine: the values over time, and where they stepped."""
+    from tinyhil.results.history import detect_steps
+    from tinyhil.results.metrics import metric as find_metric
+
+    wanted = find_metric(metric)
+    with open_store(store)[1] as opened:
+        records = opened.query(model=model, board=board, engine=engine)
+    groups: dict[tuple[str, str, str, str], list[Measurement]] = {}
+    for record in records:
+        key = (record.model.name, record.board, record.engine.name, record.mode)
+        if record.error is None and wanted.of(record) is not None:
+            groups.setdefault(key, []).append(record)
+    for (name, on, by, mode), rows in groups.items():
+        values = [float(wanted.of(row) or 0) for row in rows]
+        click.echo(f"{name} by {by} on {on} ({mode}): {len(values)} runs, now {values[-1]:,.0f} {metric}")
+        for step in detect_steps(values):
+            row = rows[step.index]
+            click.echo(
+                f"  {row.created} {row.provenance.get('git', '')}: "
+                f"{step.before:,.0f} -> {step.after:,.0f} ({step.change:+.2%})"
+            )
+
+
+@click.command("ci-summary")
+@click.argument("records", type=click.Path(path_type=Path, exists=True))
+@click.option("--base", type=click.Path(path_type=Path, exists=True), help="Records to compare with (JSON).")
+@_fail_option
+@_unlike_option
+def ci_summary(records: Path, base: Path | None, rules: str, unlike: bool) -> None:
+    """Markdown of RECORDS (JSON) for a pull request, with what got worse against --base."""
+    from tinyhil.results.compare import compare as compare_records
+    from tinyhil.results.export import read_json
+    from tinyhil.results.gates import parse_rules
+    from tinyhil.results.markdown import summary_markdown
+
+    head = read_json(records)
+    findings = compare_records(head, read_json(base), parse_rules(rules), allow_unlike=unlike) if base else []
+    click.echo(summary_markdown(head, findings))

@@ -14,6 +14,7 @@ from tinyhil.harness.timing.image import Image
 from tinyhil.harness.timing.rules import Issue
 
 Key = TypeVar("Key")
+_SHOWN = 48  # instructions of a block in the text; unrolled kernels have hundreds
 
 _REQUANTISE = {"smull", "umull", "smlal", "umlal", "smmul", "smmulr", "smmla", "smmlar", "smmls", "smmlsr"}
 _REQUANTISE |= {"ssat", "usat", "qadd", "qsub", "qdadd", "qdsub"}
@@ -148,5 +149,8 @@ def as_text(explanation: Explanation) -> str:
             f"{rank}. block at 0x{block.address:08x}{where}: {block.share:.1%} of the cycles, "
             f"{block.executed:,} times {block.cycles_each:.2f} cycles"
         )
-        lines += [f"  {line.cycles:5.2f}  {line.text:<46}{line.reason}".rstrip() for line in block.lines]
+        shown = block.lines if len(block.lines) <= _SHOWN else block.lines[:_SHOWN]
+        lines += [f"  {line.cycles:5.2f}  {line.text:<46}{line.reason}".rstrip() for line in shown]
+        if len(block.lines) > _SHOWN:
+            lines.append(f"         ... and {len(block.lines) - _SHOWN} more instructions")
     return "\n".join(lines)

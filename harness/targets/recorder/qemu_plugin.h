@@ -6,6 +6,7 @@
 #ifndef TINYHIL_QEMU_PLUGIN_H
 #define TINYHIL_QEMU_PLUGIN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,7 +21,7 @@ struct qemu_plugin_tb;                  /* a block while it is being translated 
 struct qemu_plugin_insn;
 
 enum qemu_plugin_cb_flags { QEMU_PLUGIN_CB_NO_REGS, QEMU_PLUGIN_CB_R_REGS, QEMU_PLUGIN_CB_RW_REGS };
-enum qemu_plugin_mem_rw { QEMU_PLUGIN_MEM_R = 1, QEMU_PLUGIN_MEM_W = 2 };
+enum qemu_plugin_mem_rw { QEMU_PLUGIN_MEM_RW = 3 };
 
 typedef void (*qemu_plugin_vcpu_tb_trans_cb_t)(qemu_plugin_id_t, struct qemu_plugin_tb *);
 typedef void (*qemu_plugin_vcpu_udata_cb_t)(unsigned vcpu, void *user);
@@ -44,6 +45,7 @@ size_t qemu_plugin_insn_data(const struct qemu_plugin_insn *, void *destination,
 const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *);
 #endif
 
+bool qemu_plugin_mem_is_store(qemu_plugin_meminfo_t);
 unsigned qemu_plugin_mem_size_shift(qemu_plugin_meminfo_t);
 
 #define QEMU_PLUGIN_EXPORT __attribute__((visibility("default")))

@@ -128,14 +128,10 @@ static inline void access_any(struct block *block, uint32_t address, bool store,
         access_line(block, last, store);
 }
 
-static void load(unsigned vcpu, qemu_plugin_meminfo_t info, uint64_t address, void *user) {
+/* One callback for loads and stores: QEMU 7.2 mixes them up if they are asked for apart. */
+static void access_memory(unsigned vcpu, qemu_plugin_meminfo_t info, uint64_t address, void *user) {
     (void)vcpu;
-    access_any(user, (uint32_t)address, false, info);
-}
-
-static void store(unsigned vcpu, qemu_plugin_meminfo_t info, uint64_t address, void *user) {
-    (void)vcpu;
-    access_any(user, (uint32_t)address, true, info);
+    access_any(user, (uint32_t)address, qemu_plugin_mem_is_store(info), info);
 }
 
 static void translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
@@ -165,11 +161,9 @@ static void translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
         }
     qemu_plugin_register_vcpu_tb_exec_cb(tb, with_edges || with_icache ? count_all : count_only,
                                          QEMU_PLUGIN_CB_NO_REGS, block);
-    for (size_t i = 0; with_dcache && i < instructions; i++) {
-        struct qemu_plugin_insn *instruction = qemu_plugin_tb_get_insn(tb, i);
-        qemu_plugin_register_vcpu_mem_cb(instruction, load, QEMU_PLUGIN_CB_NO_REGS, QEMU_PLUGIN_MEM_R, block);
-        qemu_plugin_register_vcpu_mem_cb(instruction, store, QEMU_PLUGIN_CB_NO_REGS, QEMU_PLUGIN_MEM_W, block);
-    }
+    for (size_t i = 0; with_dcache && i < instructions; i++)
+        qemu_plugin_register_vcpu_mem_cb(qemu_plugin_tb_get_insn(tb, i), access_memory, QEMU_PLUGIN_CB_NO_REGS,
+                                         QEMU_PLUGIN_MEM_RW, block);
 }
 
 static void finish(qemu_plugin_id_t id, void *user) {

@@ -320,8 +320,8 @@ class ConvCandidate:
         return [
             f"    int8_t *band = (int8_t *)scratch + {band_offset};",
             f"    for (int32_t row = 0; row < {w.y.height}; row += {self.band}) {{",
-            f"        int32_t left = {w.y.height} - row;",
-            f"        uint32_t rows = (uint32_t)(left < {self.band} ? left : {self.band});",
+            f"        int32_t below = {w.y.height} - row;",
+            f"        uint32_t rows = (uint32_t)(below < {self.band} ? below : {self.band});",
             f"        int32_t first = row * {w.strides[0]} - {top};",
             "        int8_t *to = band;",
             f"        for (int32_t in = first; in < first + {self._band_rows}; in++) {{",

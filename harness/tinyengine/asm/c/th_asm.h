@@ -42,6 +42,13 @@ struct th_gemm {
     struct th_post post;
 };
 
+/* Up to eight outputs at a time of a fully-connected layer: see dense.py. */
+struct th_dense {
+    uint16_t pairs;
+    uint8_t outputs;
+    struct th_post post;
+};
+
 /* One channel of a depthwise convolution: see depthwise_tile.py. */
 struct th_depthwise {
     uint8_t kernel_height;
@@ -59,6 +66,9 @@ struct th_depthwise {
 /* Windows of `rows` runs of `run` bytes, `row_stride` bytes apart, as 16-bit pairs: see expand.py. */
 void th_expand(uint32_t *blocks, const int8_t *const *windows, uint32_t pixels, uint32_t rows, uint32_t run,
                int32_t row_stride);
+
+/* `count` values of one pixel as 16-bit pairs, in the same order as th_expand. */
+void th_widen(uint32_t *pairs, const int8_t *x, uint32_t count);
 
 /* Planes of a depthwise convolution: see th_planes.c. */
 struct th_planes {

@@ -1,0 +1,314 @@
+"""Fully-connected layers: eight outputs at a time, so that a weight is read once and an input once per
+eight outputs.
+
+The input is widened to 16-bit pairs first. Weights lie as in gemm.py, two channels in a word, four words
+for each pair of inputs: 256 * w1 + w0 goes into one sum, SXTB16 of it into the other. Per pair of inputs:
+half a load, four loads of weights (two LDRD on Cortex-M4), four SXTB16, sixteen MACs in eight SMLAD.
+
+Stream of up to eight outputs: for each pair of channels bias0 and 256 * bias1 + bias0 + offset1, then the
+weights [pair of inputs][pair of channels], then for each pair of channels [offset0,] its constants.
+A last odd channel has a neighbour of zeros that is not stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyhil.harness.tinyengine.asm.emit import Asm, c_file
+from tinyhil.harness.tinyengine.asm.expand import pair_order
+from tinyhil.harness.tinyengine.asm.gemm import lanes_fit
+from tinyhil.harness.tinyengine.asm.post import Post, as_int32, offset, words
+from tinyhil.harness.tinyengine.asm.requant import Proved, Recipe, choose, live_bias, reach_of
+from tinyhil.harness.tinyengine.ctext import c_array, safe_comment
+from tinyhil.harness.tinyengine.kernel import Candidate, Code, Target
+from tinyhil.harness.tinyengine.work import ConvWork, Work
+
+_PARAMETERS = ("const uint32_t *inputs", "const int32_t *stream", "int8_t *out", "uint32_t turns")
+_OUT, _TURNS, _INPUTS, _END, _FRAME = 0, 4, 8, 12, 16
+_UNROLL = 4  # two pairs of inputs per turn of the loop, that many times at most
+
+
+@dataclass(frozen=True)
+class DensePass:
+    """`turns` times `outputs` (1 to 8) outputs from `pairs` pairs of inputs."""
+
+    pairs: int
+    outputs: int
+    post: Post
+    core: str
+
+    @property
+    def name(self) -> str:
+        """Symbol; the same for the same code."""
+        return f"th_dense_o{self.outputs}k{self.pairs}_{self.post.tag}"
+
+    @property
+    def prototype(self) -> str:
+        """C declaration."""
+        return f"void {self.name}({', '.join(_PARAMETERS)});"
+
+    @property
+    def steps(self) -> int:
+        """Pairs of channels."""
+        return (self.outputs + 1) // 2
+
+    @property
+    def _first(self) -> int:
+        return 1 if self.post.kind == "proved" else 0
+
+    @property
+    def stream_words(self) -> int:
+        """Words of one turn."""
+        return self.steps * (2 + self.pairs + self._first + 2 * self.post.constants)
+
+    def text(self) -> str:
+        """The file that defines it: assembler, or the call of the twin where the core is the host."""
+        head = f"{self.prototype}\n\n"
+        if self.core == "native":
+            return (
+                f'#include "th_twin.h"\n\n{head}void {self.name}({", ".join(_PARAMETERS)})\n{{\n'
+                f"    static const struct th_dense dense = "
+                f"{{{self.pairs}, {self.outputs}, {self.post.c_fields}}};\n"
+                f"    th_dense_twin(&dense, inputs, stream, out, turns);\n}}\n"
+            )
+        comment = (
+            f"{self.outputs} outputs at a time from {2 * self.pairs} inputs: see dense.py.",
+            "r0 inputs, r1 stream, r2 and r3 weights, r12 and lr pairs of inputs, r4-r11 sums.",
+        )
+        return f"#include <stdint.h>\n\n{head}{self._code[0].function(self.name, _PARAMETERS, comment)}"
+
+    def instructions(self, turns: int) -> int:
+        """For that many turns."""
+        return self._code[1] + turns * self._code[2]
+
+    @property
+    def code_bytes(self) -> int:
+        """Flash of the code."""
+        return self._code[0].code_bytes
+
+    @cached_property
+    def _code(self) -> tuple[Asm, int, int]:
+        """The code, and instructions (once, per turn)."""
+        a = Asm()
+        a.enter(_FRAME)
+        a.op(f"strd r2, r3, [sp, #{_OUT}]", f"str r0, [sp, #{_INPUTS}]")
+        a.add("r3", 4 * (self.pairs // 2 * 2), "r3", "r0")
+        a.op(f"str r3, [sp, #{_END}]")
+        once = a.lap() + 2
+        a.label(1)
+        sums = ", ".join(f"r{4 + i}" for i in range(2 * self.steps))
+        a.op(f"ldr r0, [sp, #{_INPUTS}]", f"ldm r1!, {{{sums}}}")
+        doubles = self.pairs // 2
+        unroll = next((u for u in range(min(_UNROLL, doubles), 0, -1) if doubles % u == 0), 0)
+        each = a.lap()
+        if doubles:
+            a.label(2)
+            for _ in range(unroll):
+                a.op("ldrd r12, lr, [r0], #8")
+                self._pair(a, "r12")
+                self._pair(a, "lr")
+            if unroll < doubles:
+                a.op(f"ldr r12, [sp, #{_END}]", "cmp r0, r12", "bne 2b")
+            each += a.lap() * (doubles // unroll)
+        if self.pairs % 2:
+            a.op("ldr r12, [r0], #4")
+            self._pair(a, "r12")
+        self._epilogue(a)
+        a.op(f"ldr r3, [sp, #{_TURNS}]", "subs r3, #1", f"str r3, [sp, #{_TURNS}]", "bne 1b")
+        each += a.lap()
+        a.leave(_FRAME)
+        return a, once, each
+
+    def _pair(self, a: Asm, inputs: str) -> None:
+        """Two inputs times all channels; a weight word is overwritten by its even lanes."""
+        for step in range(0, self.steps, 2):
+            both = step + 1 < self.steps
+            if both and self.core == "cortex-m4":
+                a.op("ldrd r2, r3, [r1], #8")
+            else:
+                a.op("ldr r2, [r1], #4", *(["ldr r3, [r1], #4"] if both else []))
+            for weights, s in (("r2", step), ("r3", step + 1))[: 2 if both else 1]:
+                even, odd = f"r{4 + 2 * s}", f"r{5 + 2 * s}"
+                a.op(f"smlad {odd}, {inputs}, {weights}, {odd}", f"sxtb16 {weights}, {weights}")
+                a.op(f"smlad {even}, {inputs}, {weights}, {even}")
+
+    def _epilogue(self, a: Asm) -> None:
+        a.op(f"ldr r0, [sp, #{_OUT}]")
+        proved = self.post.kind == "proved"
+        for step in range(self.steps):
+            even, odd = f"r{4 + 2 * step}", f"r{5 + 2 * step}"
+            stored = min(2, self.outputs - 2 * step)
+            constants = ["r2", "r3", "r12"][: self.post.constants + self._first]
+            _load(a, constants)
+            a.op(f"sub {odd}, {odd}, {even}")
+            if proved:
+                a.op(f"add {even}, r2, {even}, lsl #8")
+                self.post.finish(a, [even], "r3", "r12", "")
+                _load(a, ["r2", "r3"])
+            else:
+                a.op(f"asr {odd}, {odd}, #8")
+                self.post.finish(a, [even], "r2", "r3", "r12")
+                _load(a, ["r2", "r3", "r12"][: self.post.constants])
+            self.post.saturate(a, even)
+            a.op(f"strb {even}, [r0], #1")
+            if stored == 2:
+                self.post.finish(a, [odd], "r2", "r3", "r12")
+                self.post.saturate(a, odd)
+                a.op(f"strb {odd}, [r0], #1")
+        a.op(f"str r0, [sp, #{_OUT}]")
+
+
+def _load(a: Asm, registers: list[str]) -> None:
+    if len(registers) == 2:
+        a.op(f"ldrd {registers[0]}, {registers[1]}, [r1], #8")
+    else:
+        a.op(f"ldm r1!, {{{', '.join(registers)}}}")
+
+
+def pack(
+    weights: npt.NDArray[np.int8], bias: npt.NDArray[np.int64], order: npt.NDArray[np.intp], recipe: Recipe
+) -> npt.NDArray[np.int32]:
+    """The stream; `weights` [channels, inputs], `order` as in gemm.pack."""
+    channels = weights.shape[0]
+    padded = np.zeros((channels + channels % 2, weights.shape[1] + 1), np.int64)
+    padded[:channels, :-1] = weights
+    lanes = padded[:, order]
+    both = 256 * lanes[1::2] + lanes[::2] & 0xFFFF
+    packed = both[..., 0] | both[..., 1] << 16  # [pairs of channels, pairs of inputs]
+    proved = isinstance(recipe, Proved)
+    stream: list[int] = []
+    for first in range(0, channels, 8):
+        pairs = [(c, min(c + 1, channels - 1)) for c in range(first, min(first + 8, channels), 2)]
+        for even, odd in pairs:
+            alone = even == odd
+            own = 0 if alone else 256 * int(bias[odd]) + offset(recipe, odd)
+            stream += [int(bias[even]), own + int(bias[even])]
+        stream += packed[first // 2 : first // 2 + len(pairs)].T.reshape(-1).tolist()
+        for even, odd in pairs:
+            stream += [*([offset(recipe, even)] if proved else []), *words(recipe, even), *words(recipe, odd)]
+    return as_int32(stream)
+
+
+@dataclass(frozen=True, eq=False)
+class DenseCandidate:
+    """One fully-connected layer; several rows of input are taken one after the other."""
+
+    work: ConvWork
+    recipe: Recipe
+    core: str
+    kernel: str = "dense"
+
+    @property
+    def _inputs(self) -> int:
+        return self.work.x.channels
+
+    @cached_property
+    def order(self) -> npt.NDArray[np.intp]:
+        """Inputs of each pair."""
+        return pair_order(1, self._inputs)
+
+    @cached_property
+    def stream(self) -> npt.NDArray[np.int32]:
+        """Packed weights and constants."""
+        flat = self.work.weights.reshape(self.work.weights.shape[0], -1)
+        return pack(flat, live_bias(flat, self.work.folded_bias), self.order, self.recipe)
+
+    @cached_property
+    def passes(self) -> tuple[tuple[DensePass, int], ...]:
+        """Micro-kernels and their turns: eights, then the rest."""
+        eights, rest = divmod(self.work.y.channels, 8)
+        post, pairs = Post.of(self.recipe), int(self.order.shape[0])
+        found = [(DensePass(pairs, 8, post, self.core), eights)] if eights else []
+        if rest:
+            found.append((DensePass(pairs, rest, post, self.core), 1))
+        return tuple(found)
+
+    @property
+    def scratch(self) -> int:
+        """The widened input."""
+        return 4 * int(self.order.shape[0])
+
+    @property
+    def shared(self) -> Mapping[str, int]:
+        """Code that other layers may use too."""
+        return {**{f"{p.name}.c": p.code_bytes for p, _ in self.passes}, "th_expand.c": 200}
+
+    @property
+    def flash(self) -> int:
+        """Weights, constants and the layer's own calls."""
+        return int(self.stream.nbytes) + 60
+
+    @cached_property
+    def instructions(self) -> int:
+        """Counted on the generated code; the widening by estimate."""
+        per_row = sum(p.instructions(turns) + 8 for p, turns in self.passes) + 7 * self._inputs // 4 + 30
+        return 20 + self.work.x.pixels * per_row
+
+    @property
+    def gaps(self) -> tuple[int | None, ...]:
+        """A row is read completely before its outputs are written."""
+        more = self.work.y.channels - self._inputs
+        return (max(0, (self.work.x.pixels - 1) * more),)
+
+    def emit(self, symbol: str) -> Code:
+        """The layer's function; micro-kernels come as helper files."""
+        files = {f"{p.name}.c": p.text() for p, _ in self.passes}
+        files |= {name: c_file(name) for name in ("th_asm.h", "th_expand.c")}
+        if self.core == "native":
+            files |= {name: c_file(name) for name in ("th_twin.h", "th_twin.c")}
+        return Code(self._definition(symbol), files, ('"th_asm.h"',))
+
+    def _definition(self, symbol: str) -> str:
+        w = self.work
+        comment = safe_comment(f"Fully connected: {w.x.pixels} x {self._inputs} -> {w.y.channels}")
+        calls, at, out = [], 0, 0
+        for p, turns in self.passes:
+            calls.append(f"        {p.name}(inputs, {symbol}_stream + {at}, y + {out}, {turns});")
+            at, out = at + turns * p.stream_words, out + turns * p.outputs
+        lines = [
+            f"static const int32_t {symbol}_stream[{self.stream.size}] = {{",
+            c_array(self.stream),
+            "};",
+            "",
+            *(p.prototype for p, _ in self.passes),
+            "",
+            f"/* {comment}. */",
+            f"void {symbol}(const int8_t *x, int8_t *y, uint8_t *scratch)",
+            "{",
+            "    uint32_t *inputs = (uint32_t *)(void *)scratch;",
+            f"    for (uint32_t row = 0; row < {w.x.pixels}; row++) {{",
+            f"        th_widen(inputs, x, {self._inputs});",
+            *calls,
+            f"        x += {self._inputs};",
+            f"        y += {w.y.channels};",
+            "    }",
+            "}",
+        ]
+        return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Fully-connected layers and 1x1 convolutions over a few pixels."""
+
+    name: str = "dense"
+
+    def candidates(self, chain: Sequence[Work], target: Target) -> Iterable[Candidate]:
+        """One candidate for up to three rows, where a recipe is proven."""
+        if len(chain) != 1 or not isinstance(chain[0], ConvWork) or not chain[0].pointwise:
+            return
+        if not target.dsp and target.core != "native":
+            return
+        work = chain[0]
+        flat = work.weights.reshape(work.weights.shape[0], -1)
+        recipe = choose(work.requant, reach_of(flat, work.folded_bias)) if lanes_fit(flat) else None
+        if recipe is None or work.x.pixels > 3:
+            return
+        candidate = DenseCandidate(work, recipe, target.core)
+        if candidate.scratch <= target.scratch_limit:
+            yield candidate

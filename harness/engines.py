@@ -25,7 +25,24 @@ def _reference(_: Mapping[str, Any]) -> Engine:
     return ReferenceEngine()
 
 
-BUILT_IN: dict[str, Factory] = {"tinyengine": _tinyengine, "reference": _reference}
+def _cmsis_nn(table: Mapping[str, Any]) -> Engine:
+    from tinyhil.harness.peers import cmsis_nn
+
+    return cmsis_nn.create(table)
+
+
+def _cmsis_nn_with_passes(table: Mapping[str, Any]) -> Engine:
+    from tinyhil.harness.peers import cmsis_nn
+
+    return cmsis_nn.create_with_passes(table)
+
+
+BUILT_IN: dict[str, Factory] = {
+    "tinyengine": _tinyengine,
+    "reference": _reference,
+    "cmsis-nn": _cmsis_nn,
+    "cmsis-nn+passes": _cmsis_nn_with_passes,
+}
 
 
 def engine_names() -> tuple[str, ...]:

@@ -46,9 +46,12 @@ def _port_line(what: str, index: int, p: Port) -> str:
     return text + (f", scale {p.scale:.9g}, zero point {p.zero_point}" if p.scale else "")
 
 
-def emit(schedule: Schedule, target: str, check: Mapping[int, str] | None = None) -> Generated:
+def emit(
+    schedule: Schedule, target: str, check: Mapping[int, str] | None = None, hooks: str = ""
+) -> Generated:
     """All files of the network. `target` is named in the header's comment; `check` gives C text that
-    follows a layer's call (tests poison dead bytes with it)."""
+    follows a layer's call (tests poison dead bytes with it). With `hooks` the caller adds two functions:
+    `int HOOKS_init(void)`, called once, and `int HOOKS_answer(void)`, after each run; 0 is success."""
     program = schedule.program
     graph = program.graph
     calls, layers, definitions, prototypes = [], [], [], []
@@ -99,7 +102,7 @@ def emit(schedule: Schedule, target: str, check: Mapping[int, str] | None = None
         layers=len(calls),
     )
     files["network.c"] = render("network.c.j2", **common, calls=calls, signed=bool(calls))
-    files["th_network.c"] = render("th_network.c.j2", **common)
+    files["th_network.c"] = render("th_network.c.j2", **common, hooks=hooks)
     head = "\n".join(f"#include {i}" for i in sorted(includes, key=lambda i: (i[0] != "<", i)))
     files["layers.h"] = (
         "/* One function per layer. */\n#ifndef LAYERS_H\n#define LAYERS_H\n\n#include <stdint.h>\n\n"

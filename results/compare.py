@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from tinyhil.results.align import side_by_side
 from tinyhil.results.gates import Rule, noise_floor
-from tinyhil.results.metrics import METRICS, Metric, layer_values, with_names_of
+from tinyhil.results.metrics import METRICS, Metric
 from tinyhil.results.provenance import Difference, differences
 from tinyhil.results.record import Measurement
 
@@ -223,13 +224,12 @@ def _without_value(
 
 
 def slower_layers(head: Measurement, base: Measurement, metric: Metric) -> tuple[LayerChange, ...]:
-    """Layers that need more of `metric` than before, the largest growth first.
-
-    Matched by position where the operators are the same, else by name.
-    """
-    before = layer_values(with_names_of(base, head), metric)
+    """Layers that need more of `metric` than those that did their work before, largest growth first."""
+    if metric.layer is None:
+        return ()
+    rows = side_by_side([head.layers, base.layers], metric.layer)
     changes = [
-        LayerChange(name, before.get(name), value) for name, value in layer_values(head, metric).items()
+        LayerChange(row.name, row.values[1], row.values[0]) for row in rows if row.values[0] is not None
     ]
     return tuple(sorted((c for c in changes if c.growth > 0), key=lambda c: -c.growth))
 

@@ -6,9 +6,8 @@ share a column or a ratio.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tinyhil.errors import UsageError
 from tinyhil.results.quantities import format_count, format_size
@@ -91,29 +90,6 @@ def latency(record: Measurement) -> Latency | None:
         value, low, high = record.cycles_est.value, record.cycles_est.low, record.cycles_est.high
         return Latency(value / record.clock_hz, low / record.clock_hz, high / record.clock_hz, "estimated")
     return None
-
-
-def layer_values(record: Measurement, metric: Metric) -> dict[str, float]:
-    """The layers' values by name, in order; the second layer of one name is `name #2`, and so on."""
-    values: dict[str, float] = {}
-    seen: Counter[str] = Counter()
-    for layer in record.layers:
-        seen[layer.name] += 1
-        value = metric.layer(layer) if metric.layer else None
-        if value is not None:
-            values[layer.name if seen[layer.name] == 1 else f"{layer.name} #{seen[layer.name]}"] = value
-    return values
-
-
-def with_names_of(record: Measurement, pattern: Measurement) -> Measurement:
-    """`record` with the layer names of `pattern` where both have the same operators in the same order.
-
-    Names hold shapes, which an engine may change (fewer channels, say) without changing the layers.
-    """
-    if [layer.op for layer in record.layers] != [layer.op for layer in pattern.layers]:
-        return record
-    pairs = zip(record.layers, pattern.layers, strict=True)
-    return replace(record, layers=tuple(replace(own, name=other.name) for own, other in pairs))
 
 
 Subject = tuple[str, str, str, str]

@@ -56,3 +56,13 @@ def tick_number(value: float) -> str:
         return words
     letter = words[-1] if words[-1].isalpha() else ""
     return words.removesuffix(letter).rstrip("0").rstrip(".") + letter
+
+
+def layer_label(layer: str) -> str:
+    """The name, of a fused layer (`5 Conv2D 1x1 -> 5x5x8 + Add -> 5x5x8`) only what its parts are."""
+    first, *others = layer.split(" + ")
+    if not others:
+        return layer
+    parts = [" ".join(first.split()[:2]), *(part.split()[0] for part in others if part.split())]
+    shape = others[-1].rpartition("->")[2].strip() if "->" in others[-1] else ""
+    return " + ".join(parts) + (f" -> {shape}" if shape else "")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tinyhil.results.metrics import Metric
-from tinyhil.results.report.figure import WIDTH, Figure, legend, short_number, tick_number
+from tinyhil.results.report.figure import WIDTH, Figure, layer_label, legend, short_number, tick_number
 from tinyhil.results.report.svg import Box, line, linear, picture, rect, shorten, text, ticks
 
 
@@ -25,8 +25,8 @@ def layer_bars(name: str, layers: Sequence[str], series: Sequence[Series], metri
     A mark to the left of the bar's end is a layer where that other engine needs less.
     """
     row, top = 19.0, 44.0
-    labels = [shorten(f"{index}  {layer.split(' #')[0]}", 40) for index, layer in enumerate(layers)]
-    gutter = min(30 + 6.6 * max((len(label) for label in labels), default=0), 300)
+    labels = [shorten(layer_label(layer), 43) for layer in layers]
+    gutter = min(20 + 7.2 * max((len(label) for label in labels), default=0), 330)
     plot = Box(gutter, top, WIDTH - 88, top + row * len(layers))
     largest = max((value for s in series for value in s.values if value is not None), default=0.0)
     x = linear(0, largest or 1.0, plot.left, plot.right)

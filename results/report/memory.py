@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from tinyhil.results.quantities import format_size
 from tinyhil.results.record import PlannedBuffer
-from tinyhil.results.report.figure import WIDTH, Figure
+from tinyhil.results.report.figure import WIDTH, Figure, layer_label
 from tinyhil.results.report.svg import Box, byte_ticks, line, linear, picture, rect, shorten, text
 
 
@@ -26,6 +26,7 @@ def memory_map(name: str, buffers: Sequence[PlannedBuffer], layers: Sequence[str
     for tick in byte_ticks(arena):
         parts.append(line(plot.left, y(tick), plot.right, y(tick), "grid"))
         parts.append(text(plot.left - 8, y(tick) + 4, format_size(tick, exact=True), "tick", "end"))
+    names = []  # drawn last, above all blocks
     for buffer in sorted(buffers, key=lambda b: (b.first, b.offset)):
         left, right = x(buffer.first), x(buffer.last + 1)
         bottom, top = y(buffer.offset), y(buffer.offset + buffer.size)
@@ -40,10 +41,11 @@ def memory_map(name: str, buffers: Sequence[PlannedBuffer], layers: Sequence[str
         room = int((right - left - 8) / 6.2)
         if bottom - top > 15 and room >= 5:
             words = shorten(buffer.name, room)
-            parts.append(text((left + right) / 2, (top + bottom) / 2 + 4, words, "inside", "middle"))
+            names.append(text((left + right) / 2, (top + bottom) / 2 + 4, words, "inside", "middle"))
+    parts += names
     parts.append(line(plot.left, y(arena), plot.right, y(arena), "limit"))
     layer = layers[at] if at < len(layers) else str(at)
-    words = f"peak {format_size(arena)} at layer {at}, {shorten(layer, 24)}"
+    words = f"peak {format_size(arena)} at layer {at}, {shorten(layer_label(layer), 40)}"
     anchor = "start" if x(at) < WIDTH * 0.6 else "end"
     parts.append(text(x(at) if anchor == "start" else x(at + 1), plot.top - 10, words, "strong", anchor))
     step = max(1, round(count / 16))
@@ -76,7 +78,7 @@ def explain_peak(buffers: Sequence[PlannedBuffer], layers: Sequence[str]) -> str
     at = peak_layer(buffers)
     arena = max(b.offset + b.size for b in buffers)
     alive = sorted((b for b in buffers if b.first <= at <= b.last), key=lambda b: -b.size)
-    layer = f"layer {at}" + (f" ({shorten(layers[at], 40)})" if at < len(layers) else "")
+    layer = f"layer {at}" + (f" ({shorten(layer_label(layers[at]), 60)})" if at < len(layers) else "")
     names = ", ".join(f"{shorten(b.name, 40)} ({format_size(b.size)})" for b in alive[:4])
     more = f" and {len(alive) - 4} more" if len(alive) > 4 else ""
     shared = sum(b.size for b in alive) - _covered(alive)

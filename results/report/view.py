@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from tinyhil.results.align import side_by_side
 from tinyhil.results.history import detect_steps
-from tinyhil.results.metrics import METRICS, Metric, layer_values, series, with_names_of
+from tinyhil.results.metrics import METRICS, Metric, series
 from tinyhil.results.quantities import significant
 from tinyhil.results.record import Measurement
 from tinyhil.results.reference.loader import Reference
@@ -181,20 +182,14 @@ def _layer_figures(
     title = f"on {group[0].board}, {MODES[group[0].mode]}"
     figures: list[Figure] = []
     engines = [(r.engine.name, colours[r.engine.name]) for r in group]
-    for metric in TIME:
-        maps = [layer_values(with_names_of(r, group[0]), metric) for r in group]
-        names = list(dict.fromkeys(name for values in maps for name in values))
-        series = [
-            Series(label, colour, tuple(values.get(name) for name in names))
-            for (label, colour), values in zip(engines, maps, strict=True)
-            if values
-        ]
-        if series and names:
-            figure = layer_bars(slug(*where, metric.name, "layers"), names, series, metric)
-            figures.append(
-                replace(figure, title=f"{metric.title} of each layer {title}", folded=bool(figures))
-            )
-    best = next((m for m in TIME if any(layer_values(r, m) for r in group)), None)
+    shown = [m for m in TIME if m.layer and any(m.layer(x) is not None for r in group for x in r.layers)]
+    for metric in shown:
+        rows = side_by_side([r.layers for r in group], metric.layer) if metric.layer else []
+        columns = zip(engines, zip(*(row.values for row in rows), strict=True), strict=True)
+        lines = [Series(*engine, values) for engine, values in columns if any(v is not None for v in values)]
+        figure = layer_bars(slug(*where, metric.name, "layers"), [row.name for row in rows], lines, metric)
+        figures.append(replace(figure, title=f"{metric.title} of each layer {title}", folded=bool(figures)))
+    best = shown[0] if shown else None
     points = [p for r in group if best for p in _roofline_points(r, best, colours[r.engine.name])]
     if best and points:
         unit = "instruction" if best.name == "instructions" else "cycle"

@@ -3,11 +3,11 @@ reference interpreter, which the tests hold equal to it."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from functools import cache
 from importlib import metadata
+from multiprocessing import get_context
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,7 +18,6 @@ from tinyhil import __version__
 from tinyhil.errors import MissingTool, UnsupportedOperator
 from tinyhil.harness.model.graph import Graph
 from tinyhil.harness.model.reference import Interpreter
-from tinyhil.harness.model.tflite_reader import read_tflite
 
 Array: TypeAlias = npt.NDArray[Any]
 Run: TypeAlias = Callable[[Sequence[Array]], list[Array]]
@@ -75,30 +74,38 @@ def reference_for(model: bytes, graph: Graph) -> tuple[str, Run]:
     """Who computes the reference (name and version), and the function that does it.
 
     `model` is the file that `graph` was read from. The wheel is used where it is installed and runs the
-    network; the reference interpreter where not. The wheel is C++ that trusts its file, so it meets a
-    file for the first time in a process of its own.
+    network; the reference interpreter where not. The wheel is C++ that trusts its file, so it runs in a
+    process of its own, one for all networks.
     """
-    if has_tflm() and _survives(bytes(model)):
-        return f"tflite-micro {metadata.version('tflite-micro')}", lambda arrays: tflm_run(model, arrays)
+    model = bytes(model)
+    zeros = [np.zeros(graph.tensors[i].shape, graph.tensors[i].dtype.numpy) for i in graph.inputs]
+    try:
+        if has_tflm():
+            tflm_apart(model, zeros)
+            return f"tflite-micro {metadata.version('tflite-micro')}", lambda arrays: tflm_apart(
+                model, arrays
+            )
+    except (UnsupportedOperator, TflmCrashed):
+        pass
     interpreter = Interpreter(graph)
     return f"tinyhil reference {__version__}", lambda arrays: interpreter(*arrays)
 
 
-def _survives(model: bytes) -> bool:
-    """Whether TFLM runs the file on zeros, tried in a child process."""
+class TflmCrashed(Exception):
+    """TFLM aborted or hung on a file that it should have refused."""
+
+
+def tflm_apart(model: bytes, inputs: Sequence[Array]) -> list[Array]:
+    """`tflm_run` in a process of its own; TflmCrashed if that does not survive."""
+    process = _apart()
     try:
-        child = subprocess.run(
-            [sys.executable, "-P", "-c", f"from {__name__} import trial; trial()"],
-            input=model, capture_output=True, timeout=TRIAL_SECONDS, check=False,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return False
-    return child.returncode == 0
+        return process.submit(tflm_run, model, list(inputs)).result(TRIAL_SECONDS)
+    except (BrokenExecutor, TimeoutError) as error:
+        _apart.cache_clear()
+        process.shutdown(wait=False, cancel_futures=True)
+        raise TflmCrashed(str(error)) from error
 
 
-def trial() -> None:
-    """Runs the model on standard input once, on zeros; the body of the child process."""
-    model = sys.stdin.buffer.read()
-    graph = read_tflite(model, "trial")
-    tflm_run(model, [np.zeros(graph.tensors[i].shape, graph.tensors[i].dtype.numpy) for i in graph.inputs])
+@cache
+def _apart() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -42,3 +44,16 @@ def test_the_interpreter_stands_in_for_operators_that_tflm_lacks() -> None:
     name, run = reference_for(data, read_tflite(data, "g"))
     assert name.startswith("tinyhil reference")
     assert run([np.array([[-128, -1, 1, 127]], np.int8)])[0].tolist() == [[-4, -1, 1, 4]]
+
+
+def crash(model: bytes, inputs: object) -> None:
+    os.abort()
+
+
+def test_when_tflm_dies_the_reference_interpreter_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = random_layer("Conv2D", 1)
+    monkeypatch.setattr(oracle, "has_tflm", lambda: True)
+    monkeypatch.setattr(oracle, "tflm_run", crash)
+    name, run = oracle.reference_for(write_tflite(graph), graph)
+    assert name.startswith("tinyhil reference")
+    assert run(random_inputs(graph))[0].shape == graph.tensors[graph.outputs[0]].shape

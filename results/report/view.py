@@ -145,13 +145,11 @@ def _sentence(records: Sequence[Measurement], limits: Mapping[str, BoardLimits])
         words += f" On {group[0].board} ({MODES[group[0].mode]}) {winner}"
         words += " is fastest:" if len(known) > 1 else " takes"
         words += f" {metric.format(value)} {unit}"
-        if len(known) > 1:
-            words += f"; {known[1][1]} takes {significant(known[1][0] / value)} times as many"
         ceiling = limits.get(group[0].board, BoardLimits()).macs_per_cycle
         if ceiling and model.macs:
-            words += (
-                f". That is {significant(value / model.macs)} per MAC, the core's ceiling is {1 / ceiling:g}"
-            )
+            words += f", {significant(value / model.macs)} per MAC (the core's ceiling: {1 / ceiling:g})"
+        if len(known) > 1:
+            words += f"; {known[1][1]} takes {significant(known[1][0] / value)} times as many"
         words += "."
     return words
 

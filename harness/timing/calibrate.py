@@ -14,8 +14,8 @@ from tinyhil.harness.timing.estimate import BlockCosts, Estimate, estimate_segme
 
 #: The keys of `[timing]` that are fitted, and the part of an estimate that each one scales.
 FITTED: Mapping[str, str] = {"flash_line": "flash", "ram_line": "sram"}
-#: A penalty is fitted if it makes at least this part of some loop's cycles.
-_VISIBLE = 0.2
+#: A penalty is fitted if one cycle more or less of it changes some loop by at least this part.
+_VISIBLE = 0.005
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,7 @@ def fit(samples: Sequence[Sample], before: Mapping[str, float]) -> Calibration:
 
     Raises UsageError if no sample shows any penalty.
     """
-    keys = [
-        key
-        for key in FITTED
-        if any(s.lines.get(key, 0) * max(before[key], 1.0) > _VISIBLE * s.measured for s in samples)
-    ]
+    keys = [key for key in FITTED if any(s.lines.get(key, 0) > _VISIBLE * s.measured for s in samples)]
     if not keys:
         raise UsageError("none of the loops shows a memory penalty: were they run with the caches on?")
     after = dict(before)
@@ -101,18 +97,11 @@ def write_penalties(toml: str, penalties: Mapping[str, float]) -> str:
     head, found, tail = toml.partition("[timing]")
     if not found:
         head, tail = toml.rstrip() + "\n\n", "\n"
-    body, table, rest = _split_at_table(tail)
+    following = re.search(r"\n(?=\n*\[)", tail)  # the end of the table's last line
+    cut = following.end() if following else len(tail)
+    body, rest = tail[:cut], tail[cut:]
     for key, value in penalties.items():
         line = f"{key} = {value:g} # measured with `tinyhil calibrate`"
         pattern = re.compile(rf"^{key} *=.*$", re.MULTILINE)
         body = pattern.sub(line, body) if pattern.search(body) else body.rstrip("\n") + f"\n{line}\n"
-    return head + "[timing]" + body + table + rest
-
-
-def _split_at_table(text: str) -> tuple[str, str, str]:
-    match = re.search(r"\n+\[", text)
-    return (
-        (text, "", "")
-        if match is None
-        else (text[: match.start()] + "\n", text[match.start() : match.end()], text[match.end() :])
-    )
+    return head + "[timing]" + body + rest

@@ -63,7 +63,10 @@ def _table(rows: list[tuple[str, Estimate]], clock_hz: int) -> str:
 def _pick(
     costs: BlockCosts, trace: Trace, image: Image, marks: tuple[str, ...]
 ) -> list[tuple[str, Estimate]]:
-    wanted = {int(mark, 0) & ~1 for mark in marks}
+    try:
+        wanted = {int(mark, 0) & ~1 for mark in marks}
+    except ValueError:
+        raise UsageError(f"--mark {' '.join(marks)}: no address; write 0x08001234") from None
     rows = []
     for segment in trace.segments:
         if wanted and segment.mark not in wanted:

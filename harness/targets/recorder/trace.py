@@ -35,7 +35,7 @@ class CacheModel:
 
 @dataclass(frozen=True)
 class Block:
-    """A run of instructions as QEMU translated it; `code` is its machine code."""
+    """A run of instructions as QEMU translated it; `code` is its machine code, or empty ("-")."""
 
     address: int
     instructions: int
@@ -118,7 +118,7 @@ def parse_text(text: str, name: str = "trace") -> Trace:
             elif kind == "edge":
                 edges[-1].append(words[1:])
             elif kind == "block":
-                code = bytes.fromhex(words[4])
+                code = b"" if words[4] == "-" else bytes.fromhex(words[4])
                 blocks[int(words[1])] = Block(int(words[2], 16), int(words[3]), code)
             elif kind == "segment":
                 heads.append((int(words[1]), int(words[2], 16), int(words[3])))

@@ -5,10 +5,6 @@
 
 #include <stdint.h>
 
-#ifdef __ARM_FEATURE_SAT
-#include <arm_acle.h>
-#endif
-
 /* The high half of 2 * x * m, rounded to nearest with ties upwards. m is never INT32_MIN. */
 static inline int32_t nn_high_mul(int32_t x, int32_t m)
 {
@@ -41,7 +37,9 @@ static inline int8_t nn_clamp(int32_t x, int32_t low, int32_t high)
 static inline int32_t nn_saturate8(int32_t x)
 {
 #ifdef __ARM_FEATURE_SAT
-    return __ssat(x, 8);
+    int32_t y; /* __ssat of GCC 12's arm_acle.h does not compile cleanly under -Wconversion */
+    __asm__("ssat %0, #8, %1" : "=r"(y) : "r"(x));
+    return y;
 #else
     return x < -128 ? -128 : (x > 127 ? 127 : x);
 #endif

@@ -336,7 +336,8 @@ class Block:
             return
         dw = parts.depthwise
         for tile in _tiles(dw.y.height):
-            planes = planes_for(dw, tile, target.core)
+            forms = planes_for(dw, tile, target.core)
+            planes = forms[0]
             widen = project = None
             if parts.first and recipes[0] is not None:
                 f = parts.first
@@ -360,4 +361,5 @@ class Block:
                 )
             if any(s is not None and not s.possible for s in (widen, project)):
                 continue
-            yield BlockCandidate(parts, Stages(widen, planes, project, linear), tile)
+            for form in forms:
+                yield BlockCandidate(parts, Stages(widen, form, project, linear), tile)

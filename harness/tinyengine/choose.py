@@ -5,9 +5,8 @@ overlap, and its scratch. The fullest layer is a lower bound of the arena; the p
 buffers. Under a budget the choice is a shortest path over the positions between steps, since each
 chain's cost depends on nothing but the chain.
 
-The fewest instructions that the board's RAM allows are found first. Then the smallest budget is taken
-that costs little more: SLACK says how much for `speed`, for `ram`, and (of flash instead of
-instructions) for `flash`.
+Cost is instructions plus flash at an exchange rate (PER_BYTE). The cheapest choice that the board's RAM
+allows is found first; then the smallest budget is taken that costs little more (SLACK).
 
 Scratch follows from the budget: a layer that leaves more of the arena free may take more columns at a
 time (the model-adaptive scheduling of MCUNet, section 3.2, with every buffer in the equation).
@@ -100,7 +99,9 @@ def options(program: Program, kernels: Sequence[Kernel], target: Target) -> list
                     continue
                 for c in kernel.candidates(works, target):
                     memory = memory_of(program, lives, first, after, c)
-                    here.append(Option(first, after, c, memory, c.instructions, c.flash, c.scratch))
+                    # shared code is charged in full: what several layers share is a welcome surplus
+                    flash = c.flash + sum(c.shared.values())
+                    here.append(Option(first, after, c, memory, c.instructions, flash, c.scratch))
         result.append(here)
     return result
 
@@ -123,20 +124,19 @@ def _joins(steps: Sequence[Step]) -> bool:
     return all(s.inputs.count(before.output) == 1 for before, s in pairwise(steps))
 
 
-def shortest(table: Sequence[Sequence[Option]], budget: int, flash: bool) -> list[Option] | None:
-    """The cheapest chain of options from the first step to the last within `budget` bytes."""
+def shortest(table: Sequence[Sequence[Option]], budget: int, per_byte: int) -> list[Option] | None:
+    """The cheapest chain of options from the first step to the last within `budget` bytes of RAM, where
+    a byte of flash counts as much as `per_byte` instructions."""
     count = len(table)
-    best: list[tuple[int, int, int] | None] = [None] * count + [(0, 0, 0)]
+    best: list[tuple[int, int] | None] = [None] * count + [(0, 0)]
     taken: list[Option | None] = [None] * count
     for first in range(count - 1, -1, -1):
         for option in table[first]:
             rest = best[option.after]
             if rest is None or option.memory > budget:
                 continue
-            now, later = option.instructions, option.flash
-            if flash:
-                now, later = later, now
-            total = (now + rest[0], later + rest[1], option.scratch + rest[2])
+            cost = option.instructions + per_byte * option.flash
+            total = (cost + rest[0], option.scratch + rest[1])
             here = best[first]
             if here is None or total < here:
                 best[first], taken[first] = total, option
@@ -152,7 +152,8 @@ def shortest(table: Sequence[Sequence[Option]], budget: int, flash: bool) -> lis
     return path
 
 
-SLACK = {"speed": 1.02, "flash": 1.02, "ram": 1.30}
+PER_BYTE = {"speed": 8, "ram": 8, "flash": 60}  # instructions that a byte of flash is worth
+SLACK = {"speed": 1.02, "ram": 1.30, "flash": 1.10}  # cost that a smaller arena is worth
 
 
 def choose(
@@ -160,22 +161,22 @@ def choose(
 ) -> list[Choice]:
     """One candidate for every step. Where nothing fits `budget` bytes, the choice that needs least."""
     table = options(program, kernels, target)
-    flash = prefer == "flash"
+    per_byte = PER_BYTE[prefer]
     levels = sorted({o.memory for here in table for o in here})
-    best = shortest(table, budget, flash)
-    most = None if best is None else SLACK[prefer] * _cost(best, flash)
+    best = shortest(table, budget, per_byte)
+    most = None if best is None else SLACK[prefer] * _cost(best, per_byte)
     low, high = 0, len(levels) - 1
     while low < high:  # the smallest budget that is good enough
         middle = (low + high) // 2
-        path = shortest(table, levels[middle], flash)
-        if path is None or (most is not None and _cost(path, flash) > most):
+        path = shortest(table, levels[middle], per_byte)
+        if path is None or (most is not None and _cost(path, per_byte) > most):
             low = middle + 1
         else:
             high = middle
-    path = shortest(table, levels[low], flash) if levels else []
+    path = shortest(table, levels[low], per_byte) if levels else []
     assert path is not None
     return [Choice(tuple(range(o.first, o.after)), o.candidate) for o in path]
 
 
-def _cost(path: Sequence[Option], flash: bool) -> int:
-    return sum(o.flash if flash else o.instructions for o in path)
+def _cost(path: Sequence[Option], per_byte: int) -> int:
+    return sum(o.instructions + per_byte * o.flash for o in path)

@@ -68,14 +68,14 @@ class Planes(Protocol):
         ...
 
 
-def planes_for(work: DepthwiseWork, tile: int, core: str) -> Planes:
-    """The fastest form that applies."""
+def planes_for(work: DepthwiseWork, tile: int, core: str) -> tuple[Planes, ...]:
+    """The forms that are worth a look: fastest, and smaller."""
     recipe = _recipe_of(work)
     if recipe is not None:
-        fast = FastPlanes(work, tile, recipe, core)
+        fast = FastPlanes(work, tile, recipe, core, packed=False)
         if fast.possible:
-            return fast
-    return PlainPlanes(work, tile)
+            return fast, FastPlanes(work, tile, recipe, core, packed=True)
+    return (PlainPlanes(work, tile),)
 
 
 def _rows(work: DepthwiseWork, tile: int) -> int:
@@ -85,12 +85,17 @@ def _rows(work: DepthwiseWork, tile: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class FastPlanes:
-    """The generated micro-kernel, one channel at a time."""
+    """The generated micro-kernel, one channel at a time.
+
+    It wants weights in 16-bit lanes, more than twice their size for 7x7. `packed` keeps them as bytes in
+    flash, two lane words in one word, and unpacks a channel onto the stack right before it is computed.
+    """
 
     work: DepthwiseWork
     tile: int
     recipe: Recipe
     core: str
+    packed: bool
 
     @property
     def rows(self) -> int:
@@ -124,8 +129,27 @@ class FastPlanes:
         """The micro-kernel can address its inputs and outputs."""
         return all(v.possible for v in self._variants.values())
 
+    @property
+    def _lanes(self) -> int:
+        """Words of weights in the stream of one channel; a bias and the constants come beside them."""
+        return self._variants[self.tile].stream_words - self._constants
+
+    @property
+    def _constants(self) -> int:
+        return 1 + Post.of(self.recipe).constants
+
+    @property
+    def _first_lane(self) -> int:
+        return 0 if self._variants[self.tile].resident else 1
+
+    @property
+    def _words(self) -> int:
+        """Words of one channel in flash."""
+        return ((self._lanes + 1) // 2 if self.packed else self._lanes) + self._constants
+
     @cached_property
     def _stream(self) -> npt.NDArray[np.int32]:
+        """All channels, [channels * words]."""
         w = self.work
         bias = live_bias(w.weights.reshape(-1, w.weights.shape[2]).T, w.folded_bias)
         first = self._variants[self.tile]
@@ -133,12 +157,21 @@ class FastPlanes:
             pack_channel(first, w.weights[:, :, c], int(bias[c]), self.recipe, c)
             for c in range(w.weights.shape[2])
         ]
+        if self.packed:
+            parts = [self._pack(part) for part in parts]
         return np.concatenate(parts)
+
+    def _pack(self, stream: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        """Lane words hold bytes 1 and 3; the second of two keeps its place, the first moves down."""
+        start, lanes = self._first_lane, self._lanes
+        words = np.append(stream[start : start + lanes].view(np.uint32), np.zeros(lanes % 2, np.uint32))
+        pairs = (words[::2] >> np.uint32(8)) | words[1::2]
+        return np.concatenate([pairs.view(np.int32), stream[:start], stream[start + lanes :]])
 
     @property
     def flash(self) -> int:
         """Weights, constants and the loop over channels."""
-        return 4 * self._variants[self.tile].stream_words * self.work.y.channels + 60
+        return 4 * self._words * self.work.y.channels + (200 if self.packed else 60)
 
     @property
     def shared(self) -> Mapping[str, int]:
@@ -147,7 +180,8 @@ class FastPlanes:
 
     def instructions(self, rows: int) -> int:
         """One call for `rows` output rows of all channels."""
-        return 10 + self.work.y.channels * (9 + _tile_cost(self._variants[rows])[0])
+        unpack = 14 + 7 * ((self._lanes + 1) // 2) if self.packed else 0
+        return 10 + self.work.y.channels * (9 + unpack + _tile_cost(self._variants[rows])[0])
 
     def files(self) -> dict[str, str]:
         """The micro-kernels."""
@@ -169,13 +203,15 @@ class FastPlanes:
         """`static void NAME(const int8_t *planes, int32_t rows, int8_t *y)` and its data."""
         c, m = self.work.y.channels, self.work.multiplier
         plane = f"planes + c{'' if m == 1 else f' / {m}'} * {self.plane_bytes}"
-        words = self._variants[self.tile].stream_words
+        stream = "lanes" if self.packed else f"{name}_stream + c * {self._words}"
 
         def call(rows: int) -> str:
-            return f"{self._variants[rows].name}({plane}, {name}_stream + c * {words}, y + c);"
+            return f"{self._variants[rows].name}({plane}, {stream}, y + c);"
 
         *short, whole = sorted(self._variants)
         lines = [f"    for (int32_t c = 0; c < {c}; c++) {{"]
+        if self.packed:
+            lines += self._unpack()
         if short:
             lines += [f"        if (rows == {whole}) {{", f"            {call(whole)}", "        } else {"]
             lines += [f"            {call(short[0])}", "        }"]
@@ -190,12 +226,33 @@ class FastPlanes:
                 f"static void {name}(const int8_t *planes, int32_t rows, int8_t *y)",
                 "{",
                 *([] if short else ["    (void)rows; /* always the same */"]),
+                *([f"    const int32_t *packed = {name}_stream;"] if self.packed else []),
+                *([f"    int32_t lanes[{self._lanes + self._constants}];", ""] if self.packed else []),
                 *lines,
                 "    }",
                 "}",
                 "",
             ]
         )
+
+    def _unpack(self) -> list[str]:
+        """C text: the stream of one channel from its packed form, `packed` moves on."""
+        first, pairs = self._first_lane, (self._lanes + 1) // 2
+        half = self._lanes // 2
+        lines = ["#pragma GCC unroll 4"] if half > 1 else []
+        lines += [
+            f"        for (int32_t i = 0; i < {half}; i++) {{ /* two lane words of four bytes */",
+            f"            lanes[{first} + 2 * i] = (int32_t)((uint32_t)packed[i] << 8 & 0xFF00FF00u);",
+            f"            lanes[{first + 1} + 2 * i] = (int32_t)((uint32_t)packed[i] & 0xFF00FF00u);",
+            "        }",
+        ]
+        if self._lanes % 2:
+            last = f"(int32_t)((uint32_t)packed[{half}] << 8 & 0xFF00FF00u)"
+            lines += [f"        lanes[{first + self._lanes - 1}] = {last};"]
+        for i in range(self._constants):
+            to = i if i < first else self._lanes + i
+            lines += [f"        lanes[{to}] = packed[{pairs + i}];"]
+        return [*lines, f"        packed += {self._words};"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,221 @@
+"""A real board: lock, probe, flash, compare, reset, conversation, and recovery when one of them fails.
+
+The same class drives an emulated board behind a probe plug-in (`emulated` in the bench map); then the
+mode is `unicorn`, and the counter's figures, which are no cycles, are dropped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import time
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from tinyhil.errors import BadFrame, BenchError, BoardBusy, NoAnswer, ProbeNotFound, UsageError, WrongBoard
+from tinyhil.harness.bench.lock import locked, quarantine
+from tinyhil.harness.bench.map import Place
+from tinyhil.harness.bench.port import SerialLine, open_port
+from tinyhil.harness.bench.recovery import Hopeless, LadderEnded, Rung, climb
+from tinyhil.harness.boards import Board
+from tinyhil.harness.build.firmware import Firmware
+from tinyhil.harness.deadline import Deadline
+from tinyhil.harness.targets.hardfault import hard_fault
+from tinyhil.harness.targets.hardware_mailbox import RUNNING, SIZE, Mailbox, not_started
+from tinyhil.harness.targets.pyocd_chip import Chip, connected, flash_segments
+from tinyhil.harness.targets.session import Session, greet, hold
+from tinyhil.harness.targets.target import Job, RawRun
+from tinyhil.harness.wire import Conversation, Crashed, HelloAnswer
+
+_T = TypeVar("_T")
+
+_POWER_SECONDS = 30.0  # for the power command
+_RETURN_SECONDS = 10.0  # for USB to come back after it
+_CYCCNT = 0xE000_1004
+_CLOCK_WINDOW = 0.25  # seconds over which the core clock is compared with the host's
+_CLOCK_TOLERANCE = 0.03  # of which the probe's own latency is the most
+
+
+@dataclass(frozen=True)
+class HardwareTarget:
+    """Runs firmware on the first free board of `places`, all of one kind.
+
+    `lock_timeout` is how many seconds to wait for a free board, `hello_timeout` how long the firmware
+    may stay silent after a reset.
+    """
+
+    places: tuple[Place, ...]
+    lock_timeout: float = 60.0
+    hello_timeout: float = 5.0
+
+    @property
+    def mode(self) -> str:
+        """`hardware`, or `unicorn` if the probes lead to emulated boards."""
+        return "unicorn" if self.places[0].emulated else "hardware"
+
+    def run(self, firmware: Firmware, job: Job, deadline: Deadline) -> RawRun:
+        """Flashes, runs, reads back; see Target. Raises BenchError with the first cause after every
+        step of the recovery ladder has failed, and puts the board into quarantine then."""
+        if firmware.emulated or firmware.board.is_native:
+            raise UsageError(f"{firmware.elf.name} was built for an emulator or the host, not for a board")
+        with locked(self.places, deadline.within(self.lock_timeout)) as place:
+            rungs = [Rung.RESYNC, Rung.RESET, Rung.REFLASH, *([Rung.POWER_CYCLE] if place.power else [])]
+
+            def attempt(rung: Rung, share: Deadline) -> RawRun:
+                return self._attempt(place, firmware, job, share, rung)
+
+            try:
+                run, notes = climb(attempt, rungs, deadline)
+            except LadderEnded as end:
+                if not isinstance(end.cause, ProbeNotFound):  # a probe that comes back is as good as before
+                    quarantine(place, str(end.cause))
+                    said = f"{end.cause}. {place.name} is in quarantine; `tinyhil unlock {place.name}`"
+                    raise type(end.cause)(said) from end
+                raise end.cause from end
+        return replace(run, provenance={**run.provenance, "recovery": "; ".join(notes)}) if notes else run
+
+    def _attempt(self, place: Place, firmware: Firmware, job: Job, deadline: Deadline, rung: Rung) -> RawRun:
+        board = firmware.board
+        if rung is Rung.POWER_CYCLE:
+            power_cycle(place, board, deadline)
+        flashed = False
+        with contextlib.ExitStack() as open_now:
+            chip = _enter(open_now, connected(place, board, deadline))
+            if rung is not Rung.RESYNC:
+                flashed = _load(chip, firmware, deadline, force=rung is Rung.REFLASH)
+            line = _enter(open_now, open_port(place, board.extra["serial"]["baud"]))
+            if rung is not Rung.RESYNC:
+                chip.halt_at_reset()
+                line.clear()  # opened before the core runs, so that not a byte is missed
+            chip.resume()
+            session, text = self._converse(chip, line, firmware, job, deadline)
+            clock = 0 if place.emulated else check_clock(chip, session.hello)
+            facts = {"probe": chip.probe, "board_name": place.name, "flashed": str(flashed).lower()}
+        return _raw_run(session, place, text, facts, clock)
+
+    def _converse(
+        self, chip: Chip, line: SerialLine, firmware: Firmware, job: Job, deadline: Deadline
+    ) -> tuple[Session, str]:
+        network = firmware.sources.network
+        talk = Conversation(line, deadline.within(self.hello_timeout))
+        try:
+            _check_hello(greet(talk, firmware), firmware.board)
+            talk = Conversation(line, deadline)
+            return hold(talk, firmware, job), talk.log
+        except Crashed as crash:
+            raise hard_fault(crash.fault, firmware, crash.fault.layer) from None
+        except EOFError as end:
+            raise BenchError(
+                f"{network}: the serial port vanished in the middle of a measurement ({end}): unplugged, or "
+                "its hub was reset"
+            ) from end
+        except (NoAnswer, BadFrame) as silence:
+            raise _diagnosed(chip, firmware, silence) from silence
+
+
+def _enter(stack: contextlib.ExitStack, part: contextlib.AbstractContextManager[_T]) -> _T:
+    """A part of the bench. That it is somebody else's, or not what the map says, no recovery mends."""
+    try:
+        return stack.enter_context(part)
+    except (BoardBusy, WrongBoard) as error:
+        raise Hopeless(error) from error
+
+
+def _load(chip: Chip, firmware: Firmware, deadline: Deadline, *, force: bool) -> bool:
+    """Makes the chip hold `firmware`; False if it did already, down to the last byte."""
+    segments = flash_segments(firmware.elf)
+    known = not force and _build_id_on(chip, firmware) == firmware.id
+    if known and chip.first_difference(segments, deadline) is None:
+        return False
+    chip.flash(segments, deadline)
+    return True
+
+
+def _build_id_on(chip: Chip, firmware: Firmware) -> str:
+    """What stands where this firmware has its build id."""
+    symbol = firmware.symbols["th_build_id"]
+    return chip.read(symbol.address, len(firmware.id)).decode("ascii", errors="replace")
+
+
+def _check_hello(hello: HelloAnswer, board: Board) -> None:
+    """The clock tree and the caches are as the board's file promises, or no cycle count means anything."""
+    if hello.clock_hz != board.clock_hz:
+        raise Hopeless(
+            BenchError(
+                f"{board.name} runs at {hello.clock_hz} Hz, not at {board.clock_hz}: its clock did not "
+                f"start. Likely crystal or solder bridges are not as in boards/{board.name}.toml, [hal]"
+            )
+        )
+    wanted = (1 if board.icache else 0) | (2 if board.dcache else 0)
+    if hello.caches & wanted != wanted:
+        raise Hopeless(BenchError(f"{board.name}: its caches are not all on (state {hello.caches:#x})"))
+
+
+def _diagnosed(chip: Chip, firmware: Firmware, silence: NoAnswer | BadFrame) -> Exception:
+    """The silence of the wire, explained by what the probe finds in RAM."""
+    network = firmware.sources.network
+    try:
+        mailbox = Mailbox.decode(chip.read(firmware.symbols["th_mailbox"].address, SIZE))
+        if mailbox is None:
+            words = not_started(firmware, chip.program_counter())
+        elif mailbox.fault is not None:
+            return hard_fault(mailbox.fault, firmware, mailbox.layer)
+        else:
+            words = mailbox.in_words(firmware)
+    except BenchError as error:
+        words = f"the probe could not look either: {error}"
+        mailbox = None
+    told = type(silence)(f"{network}: {silence}. Meanwhile {words}")
+    # A network that hangs or is slow hangs on every other board too.
+    return Hopeless(told) if mailbox is not None and mailbox.state == RUNNING else told
+
+
+def _raw_run(session: Session, place: Place, log: str, facts: dict[str, str], clock_hz: int) -> RawRun:
+    run = session.raw_run("unicorn" if place.emulated else "hardware")
+    facts = {**run.provenance, **facts}
+    if place.emulated:
+        note = "emulated board: its counter counts no cycles, so none are shown"
+        return replace(run, cycles=None, layers=(), log=log, provenance={**facts, "twin": note})
+    return replace(run, log=log, provenance={**facts, "clock_measured_hz": str(clock_hz)})
+
+
+def check_clock(chip: Chip, hello: HelloAnswer) -> int:
+    """The core clock in Hz, by the cycle counter over the host's time; BenchError if it is not what
+    the firmware says."""
+    begin, first = time.monotonic(), chip.read_word(_CYCCNT)
+    time.sleep(_CLOCK_WINDOW)
+    end, second = time.monotonic(), chip.read_word(_CYCCNT)
+    measured = round(((second - first) & 0xFFFF_FFFF) / (end - begin))
+    if abs(measured - hello.clock_hz) > _CLOCK_TOLERANCE * hello.clock_hz:
+        raise BenchError(
+            f"the cycle counter advances at {measured} Hz by the host's clock, but the firmware says "
+            f"{hello.clock_hz} Hz: a wrong crystal, or a PLL that is not what boards/*.toml says"
+        )
+    return measured
+
+
+def power_cycle(place: Place, board: Board, deadline: Deadline) -> None:
+    """Runs the power command of the map and waits until the probe is back."""
+    try:
+        done = subprocess.run(
+            place.power,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=max(0.1, min(_POWER_SECONDS, deadline.remaining())),
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BenchError(f"{place.name}: the power command did not run: {error}") from error
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip()[-300:]
+        raise BenchError(
+            f"{place.name}: the power command {place.power[0]} ended with {done.returncode}: {said}"
+        )
+    patience = deadline.within(_RETURN_SECONDS)
+    while not patience.expired:
+        with contextlib.suppress(ProbeNotFound), connected(place, board, patience):
+            return
+        time.sleep(min(0.2, patience.remaining()))
+    raise ProbeNotFound(f"{place.name}: probe {place.probe} did not come back after the power-cycle")

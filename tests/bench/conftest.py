@@ -1,0 +1,71 @@
+"""An emulated bench: boards behind a real pyOCD probe plug-in, and firmware of the small network."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE / "twin"), str(HERE.parent / "targets")]  # before pyOCD looks for plug-ins
+
+
+@pytest.fixture(scope="session")
+def firmware_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("firmware")
+
+
+@pytest.fixture(scope="session")
+def build_network(firmware_cache: Path) -> Callable[..., Any]:
+    """Builds the small network for the chip of a board kind, not for its QEMU twin."""
+    if shutil.which("arm-none-eabi-gcc") is None:
+        pytest.skip("needs the cross compiler: apt install gcc-arm-none-eabi")
+    from small_network import network
+
+    from tinyhil.harness.boards import get_board
+    from tinyhil.harness.build import Program, build
+    from tinyhil.harness.deadline import Deadline
+
+    def make(fault: str = "", *, board: str = "stm32f746", **parts: Any) -> Any:
+        program = Program(network(fault, **parts), get_board(board), emulated=False)
+        (made,) = build([program], Deadline.after(300), cache_dir=firmware_cache, jobs=1)
+        if isinstance(made, Exception):
+            raise made
+        return made
+
+    return make
+
+
+@pytest.fixture
+def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A lock folder of this test alone."""
+    monkeypatch.setenv("TINYHIL_LOCKS", str(tmp_path / "locks"))
+    return tmp_path / "locks"
+
+
+@pytest.fixture
+def plug_in(locks: Path) -> Iterator[Callable[..., Any]]:
+    """`plug_in("T1") -> (place, board)`: an emulated board on this process's bench."""
+    pytest.importorskip("unicorn", reason="needs the emulator: pip install unicorn")
+    from twin_board import Board
+    from twin_swd import BOARDS, SwdPort
+
+    from tinyhil.harness.bench.map import Place
+
+    boards = []
+
+    def make(uid: str = "T1", **place: Any) -> tuple[Any, Any]:
+        board = Board(uid)
+        boards.append(board)
+        BOARDS[uid] = SwdPort(board)
+        facts = {"kind": "stm32f746", "serial": board.port, "emulated": True, **place}
+        return Place(f"board-{uid}", probe=uid, **facts), board
+
+    yield make
+    BOARDS.clear()
+    for board in boards:
+        board.close()

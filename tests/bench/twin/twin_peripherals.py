@@ -1,0 +1,163 @@
+"""Clock tree, USART1 on a pty, and watchdog: as much of them as firmware can tell apart.
+
+The USART compares its own baud rate, from the registers that the firmware has set, with the one that
+the host has set on the pty; if they differ, bytes arrive damaged, as they would on a wire.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import select
+import termios
+import tty
+from collections.abc import Callable
+
+from twin_faults import Faults
+
+HSE, HSI = 25_000_000, 16_000_000
+_SPEEDS = {
+    getattr(termios, f"B{speed}"): speed
+    for speed in (9600, 57600, 115200, 230400, 460800, 921600)
+    if hasattr(termios, f"B{speed}")
+}
+_RCC_CR, _PLLCFGR, _CFGR = 0x4002_3800, 0x4002_3804, 0x4002_3808
+_PWR_CR1, _PWR_CSR1 = 0x4000_7000, 0x4000_7004
+_IWDG = 0x4000_3000
+_USART1 = 0x4001_1000
+_ISR, _RDR, _TDR, _BRR, _CR1 = (_USART1 + offset for offset in (0x1C, 0x24, 0x28, 0x0C, 0x00))
+_EMPTY_POLLS = 32  # reads of an idle UART in a row until the core is let sleep
+
+
+class Peripherals:
+    """Registers by address. `cycles` counts what the core did since reset; `stop` ends its slice."""
+
+    def __init__(self, faults: Faults, cycles: Callable[[], int], stop: Callable[[], None]) -> None:
+        self._faults, self._cycles, self._stop = faults, cycles, stop
+        self._master, self._slave = pty.openpty()
+        tty.setraw(self._slave)
+        os.set_blocking(self._master, False)
+        self.port = os.ttyname(self._slave)
+        self._deaf = False
+        self.reset()
+
+    def reset(self) -> None:
+        """Every register as after reset; what was on the line is lost."""
+        self.registers: dict[int, int] = {_RCC_CR: 0x83, _PLLCFGR: 0x2400_3010}
+        self._received = bytearray()
+        self._frame = bytearray()
+        self._empty_polls = 0
+        self._watchdog: int | None = None
+
+    def close(self) -> None:
+        """The serial port vanishes."""
+        for end in (self._master, self._slave):
+            os.close(end)
+
+    @property
+    def idle(self) -> bool:
+        """Whether the core only waits for a byte."""
+        return self._empty_polls >= _EMPTY_POLLS and not self._received
+
+    @property
+    def watchdog_bites(self) -> bool:
+        """Whether the independent watchdog was started and not fed in time."""
+        return self._watchdog is not None and self._cycles() >= self._watchdog
+
+    def wait_for_byte(self, seconds: float) -> None:
+        """Sleeps until the host has sent something, at most `seconds`."""
+        select.select([self._master], [], [], seconds)
+        self._empty_polls = 0
+
+    def core_clock(self) -> int:
+        """Hz, from the clock registers: RM0385, "Reset and clock control"."""
+        if self.registers.get(_CFGR, 0) & 3 != 2:
+            return HSI
+        pll = self.registers[_PLLCFGR]
+        source = HSE if pll & 1 << 22 else HSI
+        return source // (pll & 0x3F) * (pll >> 6 & 0x1FF) // (2 * ((pll >> 16 & 3) + 1))
+
+    def baud(self) -> float:
+        """Of USART1, on APB2; 0 while it is off."""
+        divider = self.registers.get(_BRR, 0)
+        if not divider or not self.registers.get(_CR1, 0) & 1:
+            return 0.0
+        prescaler = self.registers.get(_CFGR, 0) >> 13 & 7
+        return self.core_clock() / (1 << (prescaler - 3) if prescaler >= 4 else 1) / divider
+
+    def read(self, address: int) -> int:
+        """One word."""
+        value = self.registers.get(address, 0)
+        if address == _RCC_CR:
+            return value | (value & 0x15010001) << 1  # every oscillator that is on is ready
+        if address == _CFGR:
+            return value | (value & 3) << 2
+        if address == _PWR_CSR1:
+            return self.registers.get(_PWR_CR1, 0) & 0x3_0000 | 1 << 14
+        if address == _ISR:
+            return self._read_status()
+        if address == _RDR:
+            return self._received.pop(0) if self._received else 0
+        return value
+
+    def write(self, address: int, value: int) -> None:
+        """One word."""
+        self._empty_polls = 0 if address != _USART1 + 0x20 else self._empty_polls
+        if address == _TDR:
+            self._send(value & 0xFF)
+        elif address == _IWDG:
+            self._feed(value)
+        else:
+            self.registers[address] = value
+
+    def _read_status(self) -> int:
+        if not self._received:
+            with contextlib.suppress(OSError):  # nothing there
+                self._received += self._on_wire(os.read(self._master, 256))
+        if self._received:
+            self._empty_polls = 0
+            return 0xC0 | 0x20
+        self._empty_polls += 1
+        if self.idle:
+            self._stop()
+        return 0xC0
+
+    def _send(self, byte: int) -> None:
+        """Collects up to a zero byte, where a frame ends, and lets the faults have it."""
+        self._frame.append(byte)
+        if byte and len(self._frame) < 4096:
+            return
+        data = bytes(self._frame)
+        self._frame.clear()
+        if self._faults.silent:
+            return
+        if self._faults.transmit:
+            data = self._faults.transmit(data)
+        self._put(self._on_wire(data))
+
+    def _put(self, data: bytes) -> None:
+        """Nobody reading: what does not fit is lost, as on a wire."""
+        while data:
+            _, writable, _ = select.select([], [self._master], [], 0 if self._deaf else 0.5)
+            self._deaf = not writable
+            if self._deaf:
+                return
+            try:
+                data = data[os.write(self._master, data) :]
+            except OSError:
+                return
+
+    def _on_wire(self, data: bytes) -> bytes:
+        ours, theirs = self.baud(), _SPEEDS.get(termios.tcgetattr(self._slave)[5], 0)
+        if abs(ours - theirs) <= 0.03 * theirs:
+            return data
+        return bytes(byte * 167 + 13 & 0xFF for byte in data)
+
+    def _feed(self, key: int) -> None:
+        """RM0385, "Independent watchdog": 0xCCCC starts it, 0xAAAA feeds it. LSI runs at 32 kHz."""
+        if key == 0xCCCC or (key == 0xAAAA and self._watchdog is not None):
+            ticks = (self.registers.get(_IWDG + 8, 0xFFF) & 0xFFF) * (
+                4 << (self.registers.get(_IWDG + 4, 0) & 7)
+            )
+            self._watchdog = self._cycles() + ticks * self.core_clock() // 32_000

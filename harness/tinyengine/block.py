@@ -359,7 +359,5 @@ class Block:
                     parts.last.y.channels,
                     1,
                 )
-            if any(s is not None and not s.possible for s in (widen, project)):
-                continue
             for form in forms:
                 yield BlockCandidate(parts, Stages(widen, form, project, linear), tile)

@@ -35,11 +35,11 @@ def recipe_of(work: ConvWork) -> Recipe | None:
 
 
 @cache
-def _gemm_cost(gemm: Gemm) -> tuple[int, int, int, int]:
-    """Instructions (once, per channel step, per block of a step), and bytes of code."""
+def _gemm_cost(gemm: Gemm) -> tuple[int, int, int, Mapping[str, int]]:
+    """Instructions (once, per channel step, per block of a step), and bytes of code by file."""
     fixed = gemm.instructions(0, 0)
     step = gemm.instructions(0, 1) - fixed
-    return fixed, step, gemm.instructions(1, 1) - fixed - step, gemm.code_bytes
+    return fixed, step, gemm.instructions(1, 1) - fixed - step, gemm.shared
 
 
 def gemm_instructions(gemm: Gemm, blocks: int, steps: int) -> int:
@@ -134,11 +134,6 @@ class Strip:
         return tuple(self._gemm(pixels, kind) for pixels in self._blocks for kind in kinds)
 
     @property
-    def possible(self) -> bool:
-        """Every micro-kernel can address its outputs."""
-        return all(g.possible for g in self._gemms)
-
-    @property
     def block_bytes(self) -> int:
         """Scratch for the widened pixels of one call."""
         return max(max(size // 4 * 4, size % 4) for size in self.sizes) * 4 * self.pairs + SLACK
@@ -151,7 +146,7 @@ class Strip:
     @property
     def shared(self) -> Mapping[str, int]:
         """Code that other layers may use too."""
-        parts = {f"{g.name}.c": _gemm_cost(g)[3] for g in self._gemms}
+        parts = {name: size for g in self._gemms for name, size in g.shared.items()}
         if 4 in self._blocks:
             parts[f"{self._expand.name}.c"] = _expand_cost(self._expand)[2]
         return {**parts, "th_expand.c": 200}
@@ -173,7 +168,7 @@ class Strip:
 
     def files(self) -> dict[str, str]:
         """The micro-kernels."""
-        files = {f"{g.name}.c": g.text() for g in self._gemms}
+        files = {name: text for g in self._gemms for name, text in g.files().items()}
         files |= {name: c_file(name) for name in ("th_asm.h", "th_expand.c")}
         if 4 in self._blocks:
             files[f"{self._expand.name}.c"] = self._expand.text(self.core)

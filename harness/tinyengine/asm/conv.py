@@ -111,11 +111,6 @@ class ConvCandidate:
         kinds = [*([2] if channels > 1 else []), *([1] if channels % 2 else [])]
         return tuple(self.gemm(pixels, kind) for pixels in self._blocks for kind in kinds)
 
-    @property
-    def possible(self) -> bool:
-        """Every micro-kernel can address its outputs."""
-        return all(g.possible for g in self._gemms)
-
     # -- cost
 
     @property
@@ -138,7 +133,7 @@ class ConvCandidate:
     @property
     def shared(self) -> Mapping[str, int]:
         """Code that other layers may use too."""
-        parts = {f"{g.name}.c": g.code_bytes for g in self._gemms}
+        parts = {name: size for g in self._gemms for name, size in g.shared.items()}
         if 4 in self._blocks:
             parts[f"{self.expand.name}.c"] = self.expand.code_bytes
         return {**parts, "th_expand.c": 200}
@@ -202,7 +197,7 @@ class ConvCandidate:
 
     def emit(self, symbol: str) -> Code:
         """The layer's function; micro-kernels come as helper files."""
-        files = {f"{g.name}.c": g.text() for g in self._gemms}
+        files = {name: text for g in self._gemms for name, text in g.files().items()}
         files |= {name: c_file(name) for name in ("th_asm.h", "th_expand.c")}
         if 4 in self._blocks:
             files[f"{self.expand.name}.c"] = self.expand.text(self.core)
@@ -366,7 +361,7 @@ class Convolution:
         for budget in _STRIPS:
             candidate = plan(work, recipe, target.core, budget)
             key = (candidate.strip, candidate.band)
-            if candidate.possible and candidate.scratch <= target.scratch_limit and key not in seen:
+            if candidate.scratch <= target.scratch_limit and key not in seen:
                 seen.add(key)
                 yield candidate
 

@@ -22,7 +22,7 @@ issues one instruction a cycle, wants two pixels by one LDRD.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,9 @@ from tinyhil.harness.tinyengine.asm.emit import SAVED, Asm
 from tinyhil.harness.tinyengine.asm.post import Post, as_int32, offset, words
 from tinyhil.harness.tinyengine.asm.requant import Proved, Recipe
 
-UNROLL_ALL = 24  # pairs that are unrolled fully: 1.4 KB of code
+UNROLL_ALL = 24  # pairs that are unrolled fully, in code of their own: 1.4 KB
+_MOST_TURN = 16  # pairs per turn of a loop, in code that layers of any size share
+_WRAPPER_BYTES, _WRAPPER_INSTRUCTIONS = 48, 12  # what passes a layer's sizes to shared code
 _PARAMETERS = (
     "const uint32_t *blocks",
     "const int32_t *stream",
@@ -39,7 +41,9 @@ _PARAMETERS = (
     "const uint32_t *blocks_end",
     "const int32_t *stream_end",
 )
-_BLOCKS, _OUT, _BLOCKS_END, _STREAM, _OUT_BASE, _BLOCK_END, _FRAME = 0, 4, 8, 12, 16, 20, 24
+_BLOCKS, _OUT, _BLOCKS_END, _STREAM, _OUT_BASE, _BLOCK_END = 0, 4, 8, 12, 16, 20
+_SHAPE = _BLOCK_BYTES = 28  # struct th_gemm_shape
+_PIXEL_STRIDE, _CHANNEL_STRIDE, _STEP, _FRAME = 32, 36, 40, 44
 
 
 @dataclass(frozen=True)
@@ -72,91 +76,124 @@ class Gemm:
         """C declaration."""
         return f"void {self.name}({', '.join(_PARAMETERS)});"
 
-    @property
-    def possible(self) -> bool:
-        """The strides fit the immediates of STRB."""
-        return self.pixels * self.pixel_stride < 4096
+    @cached_property
+    def turn(self) -> int:
+        """Pairs per turn where the code is shared by layers of any size, 0 where it is this size's own.
+        A few numbers are preferred, so that more is shared."""
+        small = self.pairs <= UNROLL_ALL and self.pixels == 4 and self.pixels * self.pixel_stride < 4096
+        tastes = (12, 16, 8) if self.pixels == 4 else (8, 4)
+        rest = range(_MOST_TURN, 0, -1)
+        return 0 if small else next(u for u in (*tastes, *rest) if self.pairs % u == 0)
 
-    def text(self) -> str:
-        """The file that defines it: assembler, or the call of the twin where the core is the host."""
+    @property
+    def shared_name(self) -> str:
+        """Symbol of the code that layers of any size share."""
+        return f"th_gemm_p{self.pixels}c{self.channels}u{self.turn}_{self.post.tag}"
+
+    def files(self) -> dict[str, str]:
+        """The files that define it, by name: assembler, or the call of the twin on the host."""
+        arguments = ", ".join(p.split()[-1].lstrip("*") for p in _PARAMETERS)
+        head = f"{self.prototype}\n\nvoid {self.name}({', '.join(_PARAMETERS)})\n{{\n"
+        own = f"{self.name}.c"
         if self.core == "native":
             sizes: tuple[object, ...] = (
-                self.pairs,
-                self.pixels,
-                self.channels,
-                self.pixel_stride,
-                self.channel_stride,
-            )
+                self.pairs, self.pixels, self.channels, self.pixel_stride, self.channel_stride
+            )  # fmt: skip
             fields = ", ".join(map(str, (*sizes, self.post.c_fields)))
-            arguments = ", ".join(p.split()[-1].lstrip("*") for p in _PARAMETERS)
-            return (
-                f'#include "th_twin.h"\n\n{self.prototype}\n\n'
-                f"void {self.name}({', '.join(_PARAMETERS)})\n{{\n"
+            return {
+                own: f'#include "th_twin.h"\n\n{head}'
                 f"    static const struct th_gemm gemm = {{{fields}}};\n"
                 f"    th_gemm_twin(&gemm, {arguments});\n}}\n"
-            )
-        asm, _ = self._assemble()
-        comment = (
-            f"{self.pixels} pixels x {self.channels} channels, {2 * self.pairs} inputs: see gemm.py.",
+            }
+        asm, _ = self._code
+        comment = [
+            f"{self.pixels} pixels x {self.channels} channels, "
+            + ("any number of inputs" if self.turn else f"{2 * self.pairs} inputs")
+            + ": see gemm.py.",
             "r0 activations, r1 stream, r2/r3 weights, r12/lr pixels, r4-r11 accumulators.",
-        )
-        return f"#include <stdint.h>\n\n{self.prototype}\n\n{asm.function(self.name, _PARAMETERS, comment)}"
+        ]
+        if not self.turn:
+            body = asm.function(self.name, _PARAMETERS, comment)
+            return {own: f"#include <stdint.h>\n\n{self.prototype}\n\n{body}"}
+        parameters = (*_PARAMETERS, "const struct th_gemm_shape *shape")
+        prototype = f"void {self.shared_name}({', '.join(parameters)});"
+        step = self.channels * self.channel_stride
+        shape = (self.block_bytes, self.pixel_stride, self.channel_stride, step)
+        return {
+            f"{self.shared_name}.c": f'#include "th_asm.h"\n\n{prototype}\n\n'
+            + asm.function(self.shared_name, parameters, comment),
+            own: f'#include "th_asm.h"\n\n{prototype}\n{head}'
+            f"    static const struct th_gemm_shape shape = {{{', '.join(map(str, shape))}}};\n"
+            f"    {self.shared_name}({arguments}, &shape);\n}}\n",
+        }
+
+    @property
+    def shared(self) -> dict[str, int]:
+        """Bytes of code in each of the files."""
+        if not self.turn:
+            return {f"{self.name}.c": self.code_bytes}
+        return {f"{self.shared_name}.c": self.code_bytes, f"{self.name}.c": _WRAPPER_BYTES}
 
     def instructions(self, blocks: int, steps: int) -> int:
         """For `steps` channel pairs (or single channels) over `blocks` blocks."""
-        fixed, per_step, per_block = self._assemble()[1]
+        fixed, per_step, per_block = self._code[1]
         return fixed + steps * (per_step + blocks * per_block)
 
     @property
     def code_bytes(self) -> int:
-        """Flash of the code."""
-        return self._assemble()[0].code_bytes
+        """Flash of the assembler."""
+        return self._code[0].code_bytes
 
     # -- assembler
 
     def _acc(self, pixel: int, channel: int) -> str:
         return f"r{4 + self.channels * pixel + channel}"
 
-    @cache  # noqa: B019 - keyed by value; a network has a few dozen variants
-    def _assemble(self) -> tuple[Asm, tuple[int, int, int]]:
+    @property
+    def _code(self) -> tuple[Asm, tuple[int, int, int]]:
+        return _assembled(self)
+
+    def assemble(self) -> tuple[Asm, tuple[int, int, int]]:
         """The code, and instructions (once, per channel step, per block)."""
-        a = Asm()
+        a, turn = Asm(), self.turn
         a.enter(_FRAME)
         a.op(f"strd r0, r2, [sp, #{_BLOCKS}]", f"str r3, [sp, #{_BLOCKS_END}]", f"str r2, [sp, #{_OUT_BASE}]")
-        fixed = a.lap() + 2
+        if turn:
+            a.op(f"ldr r3, [sp, #{_FRAME + SAVED + 4}]", "ldm r3, {r4-r7}", f"add r3, sp, #{_SHAPE}")
+            a.op("stm r3, {r4-r7}")
+        fixed = a.lap() + (2 + _WRAPPER_INSTRUCTIONS if turn else 2)
         a.label(1)
         a.op(f"str r1, [sp, #{_STREAM}]")
         per_step = a.lap()
         a.label(2)
         a.op(f"ldr r1, [sp, #{_STREAM}]")
-        unrolled = self.pairs <= UNROLL_ALL
-        before, unroll = (self.pairs, 0) if unrolled else _loop_shape(self.pairs)
-        if unroll:
-            a.add("r3", self.block_bytes, "r3", "r0")
-            a.op(f"str r3, [sp, #{_BLOCK_END}]")
-        self._load_bias(a, spread=before == 0)
+        if turn:
+            a.op(f"ldr r3, [sp, #{_BLOCK_BYTES}]", "add r3, r0", f"str r3, [sp, #{_BLOCK_END}]")
+        self._load_bias(a, spread=turn > 0)
         pipelined = self.core == "cortex-m7" and self.pixels == 4
         if pipelined:
             a.op("ldr r2, [r1], #4", "ldr r12, [r0]", "ldr lr, [r0, #4]")
-        for k in range(before):
-            self._pair(a, k, pipelined, first=k == 0, last=unroll == 0 and k == before - 1)
         per_block = a.lap()
-        if unroll:
-            a.add("r0", 4 * self.pixels * before, "r3")
-            per_block += a.lap()
+        if turn:
             a.label(3)
-            for k in range(unroll):
+            for k in range(turn):
                 self._pair(a, k, pipelined, first=False, last=False)
-            a.add("r0", 4 * self.pixels * unroll, "r3")
+            a.op(f"add r0, #{4 * self.pixels * turn}")
             a.op(f"ldr r3, [sp, #{_BLOCK_END}]", "cmp r0, r3", "bne 3b")
-            per_block += a.lap() * ((self.pairs - before) // unroll)
+            per_block += a.lap() * (self.pairs // turn)
+        else:
+            for k in range(self.pairs):
+                self._pair(a, k, pipelined, first=k == 0, last=k == self.pairs - 1)
         self._epilogue(a, pipelined)
-        if not unroll:
+        if not turn:
             a.add("r0", self.block_bytes, "r3")
         a.op(f"ldr r3, [sp, #{_BLOCKS_END}]", "cmp r0, r3", "bne 2b")
         per_block += a.lap()
         a.op(f"ldr r2, [sp, #{_OUT_BASE}]")
-        a.add("r2", self.channels * self.channel_stride, "r3")
+        if turn:
+            a.op(f"ldr r3, [sp, #{_STEP}]", "add r2, r3")
+        else:
+            a.add("r2", self.channels * self.channel_stride, "r3")
         a.op(f"str r2, [sp, #{_OUT_BASE}]", f"str r2, [sp, #{_OUT}]", f"ldr r0, [sp, #{_BLOCKS}]")
         a.op(f"ldr r3, [sp, #{_FRAME + SAVED}]", "cmp r1, r3", "bne 1b")
         per_step += a.lap()
@@ -237,6 +274,28 @@ class Gemm:
                 for r in accs[1]:
                     a.op(f"asr {r}, {r}, #8")
             _load(a, ["r2", "r3", "r12"][:each])
+        if self.turn:
+            self._store_anywhere(a, accs)
+        else:
+            self._store_near(a, accs)
+
+    def _store_anywhere(self, a: Asm, accs: list[list[str]]) -> None:
+        """Finish the second channel and store with strides that are known when it runs."""
+        if self.channels == 2:
+            self.post.finish(a, accs[1], "r2", "r3", "r12")
+        a.op(f"ldrd r2, r3, [sp, #{_PIXEL_STRIDE}]")
+        for p in range(self.pixels):
+            self.post.saturate(a, accs[0][p])
+            a.op(f"strb {accs[0][p]}, [lr]")
+            if self.channels == 2:
+                self.post.saturate(a, accs[1][p])
+                a.op(f"strb {accs[1][p]}, [lr, r3]")
+            a.op("add lr, r2")
+        a.op(f"str lr, [sp, #{_OUT}]")
+
+    def _store_near(self, a: Asm, accs: list[list[str]]) -> None:
+        """Finish the second channel and store with strides in the instructions."""
+        proved = self.post.kind == "proved"
         advance = self.pixels * self.pixel_stride
         base = -advance if advance <= 255 else 0
         for p, r in enumerate(accs[0]):
@@ -274,9 +333,9 @@ def _load(a: Asm, registers: list[str]) -> None:
         a.op(f"ldm r1!, {{{', '.join(registers)}}}")
 
 
-def _loop_shape(pairs: int) -> tuple[int, int]:
-    """(pairs before the loop, pairs per turn): turns of 8 to 16 pairs, nothing before if possible."""
-    return min(((pairs % u, u) for u in range(16, 7, -1)), key=lambda shape: (shape[0] > 0, sum(shape)))
+@cache
+def _assembled(gemm: Gemm) -> tuple[Asm, tuple[int, int, int]]:
+    return gemm.assemble()
 
 
 def lanes_fit(weights: npt.NDArray[np.int8]) -> bool:

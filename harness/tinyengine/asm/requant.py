@@ -10,7 +10,8 @@ thresholds: T[n] = the least x whose output is n or more. A cheaper non-decreasi
   The free constants are not searched for: each threshold bounds offset * multiplier + addend * 2^32
   from one side, and any value in the intersection of all these intervals is a proof. The intersection
   is rarely empty where outputs lie on one side of the zero point (every layer with ReLU), and mostly
-  empty where TFLM's halves round away from zero on both sides. `shift` is the same for all channels.
+  empty where TFLM's halves round away from zero on both sides. `shift` is the same for all channels; a
+  smaller one than a channel's own costs precision, but rarely the proof.
 * `Rounded`, five instructions on x, equal to TFLM by construction:
       v = (x * 2^32 + x * (2*m - 2^32) + 2^31) >> 32           SMMLAR: the rounding doubling high multiply
       out = saturate8((v + (v >> 31) + addend) >> shift)       ADD ASR #31, ADD, ASR, SSAT
@@ -36,6 +37,7 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 _MAX_SHIFT = 22  # thresholds stay inside int64 up to here
 _ADDENDS = 64  # how many addends are tried until an offset falls into the proven interval
 _CONSTANT_SHIFT = 23
+_GRID = 4  # shifts that are tried first are multiples of it, so that layers share code
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,18 +137,22 @@ def _constants(requant: Requant, reach: Reach) -> tuple[npt.NDArray[np.bool_], I
 def _prove(requant: Requant, reach: Reach, constant: npt.NDArray[np.bool_], value: Ints) -> Proved | None:
     varying = np.flatnonzero(~constant)
     shifts = requant.shift.astype(np.int64)
-    shift = int((7 - shifts[varying]).min()) if varying.size else 8
-    if not 1 <= shift <= _MAX_SHIFT or (varying.size and int(shifts[varying].min()) < -_MAX_SHIFT):
+    most = int((7 - shifts[varying]).min()) if varying.size else _GRID
+    if not 1 <= most <= _MAX_SHIFT or (varying.size and int(shifts[varying].min()) < -_MAX_SHIFT):
         return None
     if varying.size and not _fits_int32(reach, np.maximum(shifts, 0), varying):
         return None
+    for shift in dict.fromkeys((most // _GRID * _GRID or most, most)):
+        found = {c: _interval_member(requant, reach, c, shift) for c in varying.tolist()}
+        if None not in found.values():
+            break
+    else:
+        return None
     multiplier, offset = np.zeros_like(shifts), np.zeros_like(shifts)
     addend = (value << shift) + (1 << (shift - 1))
-    for c in varying.tolist():
-        found = _interval_member(requant, reach, c, shift)
-        if found is None:
-            return None
-        multiplier[c], offset[c], addend[c] = found
+    for c, member in found.items():
+        assert member is not None
+        multiplier[c], offset[c], addend[c] = member
     return Proved(multiplier, offset, addend, shift, requant.low, requant.high)
 
 

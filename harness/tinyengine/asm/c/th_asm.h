@@ -42,6 +42,14 @@ struct th_gemm {
     struct th_post post;
 };
 
+/* Sizes of a layer for micro-kernels that layers of any size share, all in bytes. */
+struct th_gemm_shape {
+    uint32_t block_bytes; /* of a block of activations */
+    uint32_t pixel_stride;
+    uint32_t channel_stride;
+    uint32_t step; /* from a pair of channels to the next */
+};
+
 /* Up to eight outputs at a time of a fully-connected layer: see dense.py. */
 struct th_dense {
     uint16_t pairs;

@@ -84,13 +84,15 @@ def memory_of(
     return total - saved
 
 
-def options(program: Program, kernels: Sequence[Kernel], target: Target) -> list[list[Option]]:
-    """Per step, every candidate of every chain that starts there."""
+def options(
+    program: Program, kernels: Sequence[Kernel], target: Target, longest: int = MAX_CHAIN
+) -> list[list[Option]]:
+    """Per step, every candidate of every chain of at most `longest` steps that starts there."""
     lives = lifetimes(program)
     result: list[list[Option]] = []
     for first in range(len(program.steps)):
         here: list[Option] = []
-        for after in range(first + 1, min(first + MAX_CHAIN, len(program.steps)) + 1):
+        for after in range(first + 1, min(first + longest, len(program.steps)) + 1):
             if not is_chain(program, lives, first, after):
                 break
             works = chain_works(program.steps[first:after])
@@ -157,10 +159,15 @@ SLACK = {"speed": 1.02, "ram": 1.30, "flash": 1.10}  # cost that a smaller arena
 
 
 def choose(
-    program: Program, kernels: Sequence[Kernel], target: Target, prefer: str, budget: int
+    program: Program,
+    kernels: Sequence[Kernel],
+    target: Target,
+    prefer: str,
+    budget: int,
+    fusion: bool = True,
 ) -> list[Choice]:
     """One candidate for every step. Where nothing fits `budget` bytes, the choice that needs least."""
-    table = options(program, kernels, target)
+    table = options(program, kernels, target, MAX_CHAIN if fusion else 1)
     per_byte = PER_BYTE[prefer]
     levels = sorted({o.memory for here in table for o in here})
     best = shortest(table, budget, per_byte)

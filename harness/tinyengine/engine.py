@@ -21,8 +21,10 @@ def schedule_graph(graph: Graph, board: Board, options: Options) -> Schedule:
     """The plan of `graph` on `board`: passes, kernels, offsets. No code yet."""
     program = lower(optimise(graph, options))
     budget = 1 << 40 if board.is_native else board.ram.size
-    choices = choose(program, all_kernels(options.disabled), Target(board.core), options.prefer, budget)
-    return arrange(program, choices, "overlap" not in options.disabled)
+    off = options.disabled
+    kernels = all_kernels(off)
+    choices = choose(program, kernels, Target(board.core), options.prefer, budget, "fusion" not in off)
+    return arrange(program, choices, "overlap" not in off)
 
 
 def refuse_if_too_big(schedule: Schedule, board: Board) -> None:

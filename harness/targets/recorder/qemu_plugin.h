@@ -6,7 +6,6 @@
 #ifndef TINYHIL_QEMU_PLUGIN_H
 #define TINYHIL_QEMU_PLUGIN_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -45,7 +44,6 @@ size_t qemu_plugin_insn_data(const struct qemu_plugin_insn *, void *destination,
 const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *);
 #endif
 
-bool qemu_plugin_mem_is_store(qemu_plugin_meminfo_t);
 unsigned qemu_plugin_mem_size_shift(qemu_plugin_meminfo_t);
 
 #define QEMU_PLUGIN_EXPORT __attribute__((visibility("default")))

@@ -128,10 +128,26 @@ static inline void access_any(struct block *block, uint32_t address, bool store,
         access_line(block, last, store);
 }
 
-/* One callback for loads and stores: QEMU 7.2 mixes them up if they are asked for apart. */
-static void access_memory(unsigned vcpu, qemu_plugin_meminfo_t info, uint64_t address, void *user) {
+static void load(unsigned vcpu, qemu_plugin_meminfo_t info, uint64_t address, void *user) {
     (void)vcpu;
-    access_any(user, (uint32_t)address, qemu_plugin_mem_is_store(info), info);
+    access_any(user, (uint32_t)address, false, info);
+}
+
+static void store(unsigned vcpu, qemu_plugin_meminfo_t info, uint64_t address, void *user) {
+    (void)vcpu;
+    access_any(user, (uint32_t)address, true, info);
+}
+
+/* Is an instruction that accesses memory a load? Told from its code: asking QEMU at each access takes
+ * time, and QEMU 7.2 calls the wrong callbacks if loads and stores are registered apart. In 32-bit
+ * encodings and most others a bit says it (Armv7-M Architecture Reference Manual, A5.2.4 and A5.3). */
+static bool is_load(const uint8_t *code, size_t size) {
+    uint32_t first = code[0] | code[1] << 8;
+    if (size == 4)
+        return first >> 4 & 1;
+    if (first >> 12 == 5)
+        return (first >> 9 & 7) >= 3;
+    return first >> 11 & 1;
 }
 
 static void translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
@@ -161,9 +177,13 @@ static void translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
         }
     qemu_plugin_register_vcpu_tb_exec_cb(tb, with_edges || with_icache ? count_all : count_only,
                                          QEMU_PLUGIN_CB_NO_REGS, block);
-    for (size_t i = 0; with_dcache && i < instructions; i++)
-        qemu_plugin_register_vcpu_mem_cb(qemu_plugin_tb_get_insn(tb, i), access_memory, QEMU_PLUGIN_CB_NO_REGS,
-                                         QEMU_PLUGIN_MEM_RW, block);
+    for (size_t i = 0, at = 0; with_dcache && i < instructions; i++) {
+        struct qemu_plugin_insn *instruction = qemu_plugin_tb_get_insn(tb, i);
+        size_t bytes = qemu_plugin_insn_size(instruction);
+        qemu_plugin_register_vcpu_mem_cb(instruction, is_load(code + at, bytes) ? load : store,
+                                         QEMU_PLUGIN_CB_NO_REGS, QEMU_PLUGIN_MEM_RW, block);
+        at += bytes;
+    }
 }
 
 static void finish(qemu_plugin_id_t id, void *user) {

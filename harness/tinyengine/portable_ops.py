@@ -317,8 +317,9 @@ def _move(graph: Graph, op: Op) -> Parts:
         case _:
             raise AssertionError(op.kind)
     dims, (merged,) = _merge(sizes, [steps])
-    run = dims.pop() if merged[-1] == 1 else 1
-    if run > 1 or not merged:
+    run = 1
+    if merged[-1] == 1:
+        run = dims.pop()
         merged.pop()
     index = _index(merged)
     values = {

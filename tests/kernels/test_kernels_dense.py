@@ -34,6 +34,8 @@ def works(draw: st.DrawFn) -> ConvWork:
     shift = r.shift + draw(st.sampled_from([0, 0, 3, 7, -4]))
     low = draw(st.sampled_from([-128, -128, r.zero_point, -5]))
     high = draw(st.sampled_from([127, 127, 60]))
+    if draw(st.booleans()):  # one scale for the whole layer
+        shift[:], r.multiplier[:] = shift[0], r.multiplier[0]
     requant = Requant(r.multiplier, shift.astype(np.int32), r.zero_point, low, max(low, high))
     return ConvWork(work.x, work.y, work.weights, work.bias, requant)
 
@@ -74,6 +76,8 @@ def test_the_assembler_equals_tflm_on_the_emulated_core(core: str, tmp_path: Pat
         random_conv(rng, (1, 1 + i % 2, inputs), outputs, relu=i % 3 > 0)
         for i, (inputs, outputs) in enumerate(shapes)
     ]
+    for work in works[::2]:
+        work.requant.multiplier[:], work.requant.shift[:] = work.requant.multiplier[0], work.requant.shift[0]
     every = [case for work in works for case in cases(work, core)]
     assert len(every) == 2 * len(works)
     for case, outcome in zip(every, run_emulated(tmp_path, every, core), strict=True):
@@ -89,3 +93,13 @@ def test_instructions_per_mac_keep_their_bound(core: str, tmp_path: Path) -> Non
         assert outcome.differing == 0
         assert outcome.instructions / case.macs <= 1.15
         assert outcome.instructions == pytest.approx(case.candidate.instructions, rel=0.03)
+
+
+def test_one_scale_for_all_channels_costs_four_bytes_a_channel() -> None:
+    work = random_conv(np.random.default_rng(3), (1, 1, 64), 32)
+    several = next(iter(Dense().candidates([work], Target("cortex-m7"))))
+    work.requant.multiplier[:], work.requant.shift[:] = 1 << 30, -9
+    single = next(iter(Dense().candidates([work], Target("cortex-m7"))))
+    assert single.flash <= 64 * 32 + 4 * 32 + 100
+    assert several.flash - single.flash == 10 * 32
+    assert single.instructions < several.instructions

@@ -7,45 +7,64 @@ half a load, four loads of weights (two LDRD on Cortex-M4), four SXTB16, sixteen
 
 Stream of up to eight outputs: for each pair of channels bias0 and 256 * bias1 + bias0 + offset1, then the
 weights [pair of inputs][pair of channels], then for each pair of channels [offset0,] its constants.
-A last odd channel has a neighbour of zeros that is not stored.
+A last odd channel has a neighbour of zeros that is not stored. Where one scale serves the whole layer, the
+constants are not in the stream but once in the layer's shape. The code is shared by layers of any size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from tinyhil.harness.tinyengine.asm.emit import Asm, c_file
+from tinyhil.harness.tinyengine.asm.emit import SAVED, Asm, c_file
 from tinyhil.harness.tinyengine.asm.expand import pair_order
 from tinyhil.harness.tinyengine.asm.gemm import lanes_fit
-from tinyhil.harness.tinyengine.asm.post import Post, as_int32, offset, words
+from tinyhil.harness.tinyengine.asm.post import Post, as_int32, is_uniform, offset, words
 from tinyhil.harness.tinyengine.asm.requant import Proved, Recipe, choose, live_bias, reach_of
 from tinyhil.harness.tinyengine.ctext import c_array, safe_comment
 from tinyhil.harness.tinyengine.kernel import Candidate, Code, Target
 from tinyhil.harness.tinyengine.work import ConvWork, Work
 
-_PARAMETERS = ("const uint32_t *inputs", "const int32_t *stream", "int8_t *out", "uint32_t turns")
+_PARAMETERS = (
+    "const uint32_t *inputs",
+    "const int32_t *stream",
+    "int8_t *out",
+    "uint32_t turns",
+    "const struct th_dense_shape *shape",
+)
 _OUT, _TURNS, _INPUTS, _END, _FRAME = 0, 4, 8, 12, 16
+_SHAPE = _FRAME + SAVED
 _UNROLL = 4  # two pairs of inputs per turn of the loop, that many times at most
 
 
 @dataclass(frozen=True)
 class DensePass:
-    """`turns` times `outputs` (1 to 8) outputs from `pairs` pairs of inputs."""
+    """`turns` times `outputs` (1 to 8) outputs. `unroll` times two pairs of inputs are one turn of the
+    inner loop; `odd`: a single pair follows; `uniform`: all channels share their constants."""
 
-    pairs: int
+    unroll: int
+    odd: bool
     outputs: int
+    uniform: bool
     post: Post
     core: str
+
+    @staticmethod
+    def of(pairs: int, outputs: int, recipe: Recipe, core: str) -> DensePass:
+        """The variant for that many pairs of inputs."""
+        doubles = pairs // 2
+        unroll = next((u for u in range(min(_UNROLL, doubles), 0, -1) if doubles % u == 0), 0)
+        return DensePass(unroll, pairs % 2 == 1, outputs, is_uniform(recipe), Post.of(recipe), core)
 
     @property
     def name(self) -> str:
         """Symbol; the same for the same code."""
-        return f"th_dense_o{self.outputs}k{self.pairs}_{self.post.tag}"
+        size = f"{self.unroll}{'x' if self.odd else ''}"
+        return f"th_dense_o{self.outputs}u{size}_{'same_' if self.uniform else ''}{self.post.tag}"
 
     @property
     def prototype(self) -> str:
@@ -61,68 +80,64 @@ class DensePass:
     def _first(self) -> int:
         return 1 if self.post.kind == "proved" else 0
 
-    @property
-    def stream_words(self) -> int:
+    def stream_words(self, pairs: int) -> int:
         """Words of one turn."""
-        return self.steps * (2 + self.pairs + self._first + 2 * self.post.constants)
+        constants = 0 if self.uniform else self._first + 2 * self.post.constants
+        return self.steps * (2 + pairs + constants)
 
     def text(self) -> str:
         """The file that defines it: assembler, or the call of the twin where the core is the host."""
         head = f"{self.prototype}\n\n"
         if self.core == "native":
+            sizes = (int(self.odd), self.outputs, int(self.uniform), self.post.c_fields)
             return (
                 f'#include "th_twin.h"\n\n{head}void {self.name}({", ".join(_PARAMETERS)})\n{{\n'
-                f"    static const struct th_dense dense = "
-                f"{{{self.pairs}, {self.outputs}, {self.post.c_fields}}};\n"
-                f"    th_dense_twin(&dense, inputs, stream, out, turns);\n}}\n"
+                f"    static const struct th_dense dense = {{{', '.join(map(str, sizes))}}};\n"
+                f"    th_dense_twin(&dense, inputs, stream, out, turns, shape);\n}}\n"
             )
         comment = (
-            f"{self.outputs} outputs at a time from {2 * self.pairs} inputs: see dense.py.",
+            f"{self.outputs} outputs at a time: see dense.py.",
             "r0 inputs, r1 stream, r2 and r3 weights, r12 and lr pairs of inputs, r4-r11 sums.",
         )
-        return f"#include <stdint.h>\n\n{head}{self._code[0].function(self.name, _PARAMETERS, comment)}"
+        return f'#include "th_asm.h"\n\n{head}{_assembled(self)[0].function(self.name, _PARAMETERS, comment)}'
 
-    def instructions(self, turns: int) -> int:
-        """For that many turns."""
-        return self._code[1] + turns * self._code[2]
+    def instructions(self, turns: int, pairs: int) -> int:
+        """For that many turns and pairs of inputs."""
+        _, once, each, inner = _assembled(self)
+        return once + turns * (each + inner * (pairs // 2 // self.unroll if self.unroll else 0))
 
     @property
     def code_bytes(self) -> int:
         """Flash of the code."""
-        return self._code[0].code_bytes
+        return _assembled(self)[0].code_bytes
 
-    @cached_property
-    def _code(self) -> tuple[Asm, int, int]:
-        """The code, and instructions (once, per turn)."""
+    def assemble(self) -> tuple[Asm, int, int, int]:
+        """The code, and instructions (once, per turn, per turn of the inner loop)."""
         a = Asm()
         a.enter(_FRAME)
-        a.op(f"strd r2, r3, [sp, #{_OUT}]", f"str r0, [sp, #{_INPUTS}]")
-        a.add("r3", 4 * (self.pairs // 2 * 2), "r3", "r0")
-        a.op(f"str r3, [sp, #{_END}]")
+        a.op(f"strd r2, r3, [sp, #{_OUT}]", f"str r0, [sp, #{_INPUTS}]", f"ldr r3, [sp, #{_SHAPE}]")
+        a.op("ldr r3, [r3]", "add r3, r0", f"str r3, [sp, #{_END}]")
         once = a.lap() + 2
         a.label(1)
         sums = ", ".join(f"r{4 + i}" for i in range(2 * self.steps))
         a.op(f"ldr r0, [sp, #{_INPUTS}]", f"ldm r1!, {{{sums}}}")
-        doubles = self.pairs // 2
-        unroll = next((u for u in range(min(_UNROLL, doubles), 0, -1) if doubles % u == 0), 0)
-        each = a.lap()
-        if doubles:
+        each, inner = a.lap(), 0
+        if self.unroll:
             a.label(2)
-            for _ in range(unroll):
+            for _ in range(self.unroll):
                 a.op("ldrd r12, lr, [r0], #8")
                 self._pair(a, "r12")
                 self._pair(a, "lr")
-            if unroll < doubles:
-                a.op(f"ldr r12, [sp, #{_END}]", "cmp r0, r12", "bne 2b")
-            each += a.lap() * (doubles // unroll)
-        if self.pairs % 2:
+            a.op(f"ldr r12, [sp, #{_END}]", "cmp r0, r12", "bne 2b")
+            inner = a.lap()
+        if self.odd:
             a.op("ldr r12, [r0], #4")
             self._pair(a, "r12")
         self._epilogue(a)
         a.op(f"ldr r3, [sp, #{_TURNS}]", "subs r3, #1", f"str r3, [sp, #{_TURNS}]", "bne 1b")
         each += a.lap()
         a.leave(_FRAME)
-        return a, once, each
+        return a, once, each, inner
 
     def _pair(self, a: Asm, inputs: str) -> None:
         """Two inputs times all channels; a weight word is overwritten by its even lanes."""
@@ -138,29 +153,36 @@ class DensePass:
                 a.op(f"smlad {even}, {inputs}, {weights}, {even}")
 
     def _epilogue(self, a: Asm) -> None:
+        proved, each = self.post.kind == "proved", self.post.constants
+        constants = ["r2", "r3", "r12"][: each + self._first]
+        own = ("r3", "r12", "") if proved else ("r2", "r3", "r12")  # multiplier, addend, shift
         a.op(f"ldr r0, [sp, #{_OUT}]")
-        proved = self.post.kind == "proved"
+        if self.uniform:
+            a.op(f"ldr lr, [sp, #{_SHAPE}]", "add lr, #4", f"ldm lr, {{{', '.join(constants)}}}")
         for step in range(self.steps):
             even, odd = f"r{4 + 2 * step}", f"r{5 + 2 * step}"
             stored = min(2, self.outputs - 2 * step)
-            constants = ["r2", "r3", "r12"][: self.post.constants + self._first]
-            _load(a, constants)
+            if not self.uniform:
+                _load(a, constants)
             a.op(f"sub {odd}, {odd}, {even}")
-            if proved:
-                a.op(f"add {even}, r2, {even}, lsl #8")
-                self.post.finish(a, [even], "r3", "r12", "")
-                _load(a, ["r2", "r3"])
-            else:
-                a.op(f"asr {odd}, {odd}, #8")
-                self.post.finish(a, [even], "r2", "r3", "r12")
-                _load(a, ["r2", "r3", "r12"][: self.post.constants])
+            a.op(f"add {even}, r2, {even}, lsl #8" if proved else f"asr {odd}, {odd}, #8")
+            self.post.finish(a, [even], *own)
+            other = own
+            if not self.uniform:
+                other = ("r2", "r3", "r12")
+                _load(a, ["r2", "r3", "r12"][:each])
             self.post.saturate(a, even)
             a.op(f"strb {even}, [r0], #1")
             if stored == 2:
-                self.post.finish(a, [odd], "r2", "r3", "r12")
+                self.post.finish(a, [odd], *other)
                 self.post.saturate(a, odd)
                 a.op(f"strb {odd}, [r0], #1")
         a.op(f"str r0, [sp, #{_OUT}]")
+
+
+@cache
+def _assembled(dense: DensePass) -> tuple[Asm, int, int, int]:
+    return dense.assemble()
 
 
 def _load(a: Asm, registers: list[str]) -> None:
@@ -189,7 +211,7 @@ def pack(
             own = 0 if alone else 256 * int(bias[odd]) + offset(recipe, odd)
             stream += [int(bias[even]), own + int(bias[even])]
         stream += packed[first // 2 : first // 2 + len(pairs)].T.reshape(-1).tolist()
-        for even, odd in pairs:
+        for even, odd in [] if is_uniform(recipe) else pairs:
             stream += [*([offset(recipe, even)] if proved else []), *words(recipe, even), *words(recipe, odd)]
     return as_int32(stream)
 
@@ -222,11 +244,12 @@ class DenseCandidate:
     def passes(self) -> tuple[tuple[DensePass, int], ...]:
         """Micro-kernels and their turns: eights, then the rest."""
         eights, rest = divmod(self.work.y.channels, 8)
-        post, pairs = Post.of(self.recipe), int(self.order.shape[0])
-        found = [(DensePass(pairs, 8, post, self.core), eights)] if eights else []
-        if rest:
-            found.append((DensePass(pairs, rest, post, self.core), 1))
-        return tuple(found)
+        sizes = [*([(8, eights)] if eights else []), *([(rest, 1)] if rest else [])]
+        return tuple((DensePass.of(self._pairs, n, self.recipe, self.core), turns) for n, turns in sizes)
+
+    @property
+    def _pairs(self) -> int:
+        return int(self.order.shape[0])
 
     @property
     def scratch(self) -> int:
@@ -246,7 +269,11 @@ class DenseCandidate:
     @cached_property
     def instructions(self) -> int:
         """Counted on the generated code; the widening by estimate."""
-        per_row = sum(p.instructions(turns) + 8 for p, turns in self.passes) + 7 * self._inputs // 4 + 30
+        per_row = (
+            sum(p.instructions(turns, self._pairs) + 10 for p, turns in self.passes)
+            + 7 * self._inputs // 4
+            + 30
+        )
         return 20 + self.work.x.pixels * per_row
 
     @property
@@ -268,8 +295,13 @@ class DenseCandidate:
         comment = safe_comment(f"Fully connected: {w.x.pixels} x {self._inputs} -> {w.y.channels}")
         calls, at, out = [], 0, 0
         for p, turns in self.passes:
-            calls.append(f"        {p.name}(inputs, {symbol}_stream + {at}, y + {out}, {turns});")
-            at, out = at + turns * p.stream_words, out + turns * p.outputs
+            calls.append(f"        {p.name}(inputs, {symbol}_stream + {at}, y + {out}, {turns}, &shape);")
+            at, out = at + turns * p.stream_words(self._pairs), out + turns * p.outputs
+        constants: list[int] = []
+        if is_uniform(self.recipe):
+            first = [offset(self.recipe, 0)] if isinstance(self.recipe, Proved) else []
+            constants = as_int32([*first, *words(self.recipe, 0)]).tolist()
+        shape = ", ".join(map(str, constants)) or "0"
         lines = [
             f"static const int32_t {symbol}_stream[{self.stream.size}] = {{",
             c_array(self.stream),
@@ -280,6 +312,7 @@ class DenseCandidate:
             f"/* {comment}. */",
             f"void {symbol}(const int8_t *x, int8_t *y, uint8_t *scratch)",
             "{",
+            f"    static const struct th_dense_shape shape = {{{self._pairs // 2 * 8}, {{{shape}}}}};",
             "    uint32_t *inputs = (uint32_t *)(void *)scratch;",
             f"    for (uint32_t row = 0; row < {w.x.pixels}; row++) {{",
             f"        th_widen(inputs, x, {self._inputs});",

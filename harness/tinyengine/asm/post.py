@@ -91,3 +91,9 @@ def offset(recipe: Recipe, channel: int) -> int:
 def as_int32(values: Sequence[int]) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
     """Words modulo 2^32 as int32."""
     return (np.array(values, dtype=np.int64) & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+
+
+def is_uniform(recipe: Recipe) -> bool:
+    """All channels have the same constants."""
+    own = [recipe.multiplier, recipe.addend, recipe.offset if isinstance(recipe, Proved) else recipe.shift]
+    return all(bool((values == values[0]).all()) for values in own)

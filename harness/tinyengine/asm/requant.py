@@ -143,7 +143,7 @@ def _prove(requant: Requant, reach: Reach, constant: npt.NDArray[np.bool_], valu
     if varying.size and not _fits_int32(reach, np.maximum(shifts, 0), varying):
         return None
     for shift in dict.fromkeys((most // _GRID * _GRID or most, most)):
-        found = {c: _interval_member(requant, reach, c, shift) for c in varying.tolist()}
+        found = _members(requant, reach, varying.tolist(), shift)
         if None not in found.values():
             break
     else:
@@ -154,6 +154,19 @@ def _prove(requant: Requant, reach: Reach, constant: npt.NDArray[np.bool_], valu
         assert member is not None
         multiplier[c], offset[c], addend[c] = member
     return Proved(multiplier, offset, addend, shift, requant.low, requant.high)
+
+
+def _members(
+    requant: Requant, reach: Reach, channels: list[int], shift: int
+) -> dict[int, tuple[int, int, int] | None]:
+    """Constants of each channel; the same for all where one scale serves a whole layer."""
+    scales = {(int(requant.multiplier[c]), int(requant.shift[c])) for c in channels}
+    if len(scales) == 1 and len(channels) == reach.low.size:
+        widest = Reach(np.full_like(reach.low, reach.low.min()), np.full_like(reach.high, reach.high.max()))
+        common = _interval_member(requant, widest, channels[0], shift)
+        if common is not None:
+            return dict.fromkeys(channels, common)
+    return {c: _interval_member(requant, reach, c, shift) for c in channels}
 
 
 def _fits_int32(reach: Reach, left: Ints, channels: npt.NDArray[np.int64]) -> bool:

@@ -52,9 +52,16 @@ struct th_gemm_shape {
 
 /* Up to eight outputs at a time of a fully-connected layer: see dense.py. */
 struct th_dense {
-    uint16_t pairs;
+    uint8_t odd;
     uint8_t outputs;
+    uint8_t uniform;
     struct th_post post;
+};
+
+/* A layer's input, and its constants where all channels have the same ones. */
+struct th_dense_shape {
+    uint32_t input_bytes; /* of the widened inputs, without a last odd pair */
+    int32_t constants[3];
 };
 
 /* One channel of a depthwise convolution: see depthwise_tile.py. */

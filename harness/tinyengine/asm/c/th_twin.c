@@ -89,29 +89,31 @@ void th_depthwise_twin(const struct th_depthwise *d, const int8_t *plane, const 
 }
 
 void th_dense_twin(const struct th_dense *d, const uint32_t *inputs, const int32_t *stream, int8_t *out,
-                   uint32_t turns)
+                   uint32_t turns, const struct th_dense_shape *shape)
 {
-    uint32_t steps = (d->outputs + 1u) / 2, constants = d->post.shift < 0 ? 3 : 2;
+    uint32_t steps = (d->outputs + 1u) / 2, pairs = shape->input_bytes / 4 + d->odd;
+    uint32_t each = d->post.shift < 0 ? 3 : 2, first = d->post.proved ? 1 : 0;
     while (turns--) {
-        const int32_t *weights = stream + 2 * steps, *after = weights + d->pairs * steps;
+        const int32_t *weights = stream + 2 * steps, *after = weights + pairs * steps;
         for (uint32_t s = 0; s < steps; s++) {
+            const int32_t *even = d->uniform ? shape->constants : after, *odd = d->uniform ? even : even + each;
             uint32_t x0 = (uint32_t)stream[2 * s], x1 = (uint32_t)stream[2 * s + 1];
-            for (uint32_t k = 0; k < d->pairs; k++) {
+            for (uint32_t k = 0; k < pairs; k++) {
                 uint32_t w = (uint32_t)weights[k * steps + s];
                 x0 = th_smlad_twin(inputs[k], th_sxtb16_twin(w), x0);
                 x1 = th_smlad_twin(inputs[k], w, x1);
             }
             x1 -= x0;
             if (d->post.proved) {
-                x0 = (x0 << 8) + (uint32_t)*after++;
+                x0 = (x0 << 8) + (uint32_t)even[0];
             } else {
                 x1 = (uint32_t)((int32_t)x1 >> 8);
             }
-            *out++ = th_post_twin(d->post, (int32_t)x0, after);
+            *out++ = th_post_twin(d->post, (int32_t)x0, even + first);
             if (2 * s + 1 < d->outputs) {
-                *out++ = th_post_twin(d->post, (int32_t)x1, after + constants);
+                *out++ = th_post_twin(d->post, (int32_t)x1, odd + first);
             }
-            after += 2 * constants;
+            after += d->uniform ? 0 : first + 2 * each;
         }
         stream = after;
     }

@@ -42,13 +42,17 @@ class Port:
 
 @dataclass(frozen=True)
 class Layer:
-    """One step of the network as the firmware runs it; `symbol` is the C function whose entry marks it."""
+    """One step of the network as the firmware runs it; `symbol` is the C function whose entry marks it.
+
+    `traffic`: bytes that it cannot avoid moving (inputs + constants + outputs), None if unknown.
+    """
 
     name: str
     op: str
     symbol: str
     macs: int
     kernel: str = ""
+    traffic: int | None = None
 
 
 @dataclass(frozen=True)

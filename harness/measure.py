@@ -233,6 +233,7 @@ def _counts(firmware: Firmware, raw: RawRun) -> dict[str, Any]:
                 count.instructions,
                 count.cycles,
                 _estimate(estimate.layers[index]) if estimate else None,
+                layer.traffic,
             )
             for index, (layer, count) in enumerate(
                 zip(firmware.sources.layers, raw.layers[chosen] if raw.layers else (), strict=False)
@@ -254,7 +255,8 @@ def _provenance(case: Case, firmware: Firmware, raw: RawRun) -> dict[str, str]:
         "prefer": options.prefer,
         "float_io": str(options.float_io).lower(),
         "disabled": ",".join(sorted(options.disabled)),
-        "caches": str(raw.hello.caches),
+        "caches": " ".join(name for bit, name in enumerate(("I", "D")) if raw.hello.caches >> bit & 1),
+        "accelerator": "on" if raw.hello.caches & 4 else "off",
         "cpuid": f"{raw.hello.cpuid:#010x}",
         "instrumentation_bytes": str(firmware.instrumentation),
         **firmware.sources.notes,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import tinyhil
 from tinyhil.errors import BenchError, TinyhilError, UsageError
+from tinyhil.harness.bench.map import places_of, read_map
 from tinyhil.harness.boards import Board
 from tinyhil.harness.build import Program, build, check_fit
 from tinyhil.harness.build.firmware import Firmware
@@ -103,9 +104,19 @@ class Runner:
     def _choose(self, board: Board) -> Target:
         if board.is_native:
             return NativeTarget()
+        file = self.settings.path(self.settings.map)
+        places = () if self.emulate else places_of(read_map(file), board.name)
+        if self.require_hardware:  # an emulated board behind a probe is none
+            places = tuple(place for place in places if not place.emulated)
+        if places:
+            # Only here: pyOCD takes half a second to import, and most sessions have no board.
+            from tinyhil.harness.targets.hardware import HardwareTarget
+
+            return HardwareTarget(places, lock_timeout=self.settings.lock_timeout)
         if self.require_hardware:
             raise UsageError(
-                f"no {board.name} on this bench: {self.settings.path(self.settings.map)} does not list one"
+                f"no {board.name} on this bench: {file} does not list one; "
+                "`tinyhil boards --discover` shows what is connected"
             )
         if board.twin is None:
             raise UsageError(f"board {board.name} has no emulator twin and none is on this bench")
@@ -121,8 +132,8 @@ class Runner:
 
 
 def git_state(folder: Path) -> str:
-    """`git describe` of the user's project, with -dirty; '' outside a repository."""
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
+    """Commit of the user's project (12 digits), with -dirty; '' outside a repository."""
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tinyhil.harness.engine import Layer, Port
 from tinyhil.harness.model.graph import DType, Graph
 from tinyhil.harness.tinyengine.ctext import c_float, render, safe_comment
+from tinyhil.harness.tinyengine.lowering import Step
+from tinyhil.harness.tinyengine.schedule import Layer as ScheduledLayer
 from tinyhil.harness.tinyengine.schedule import Schedule
 
 
@@ -44,6 +46,13 @@ def _placed_port(graph: Graph, schedule: Schedule, tensor: int) -> dict[str, obj
 def _port_line(what: str, index: int, p: Port) -> str:
     text = f"{what} {index}: {p.dtype.value} {'x'.join(map(str, p.shape))}"
     return text + (f", scale {p.scale:.9g}, zero point {p.zero_point}" if p.scale else "")
+
+
+def _traffic(graph: Graph, layer: ScheduledLayer, steps: Sequence[Step]) -> int:
+    """Bytes of the layer's inputs, of its operators' constants, and of its output."""
+    operands = {index for step in steps for index in graph.ops[step.op].inputs if index >= 0}
+    constants = {index for index in operands if graph.tensors[index].data is not None}
+    return sum(graph.tensors[index].nbytes for index in (*layer.inputs, *constants, layer.output))
 
 
 def emit(
@@ -85,7 +94,8 @@ def emit(
             }
         )
         macs = sum(s.macs for s in steps)
-        layers.append(Layer(label, "+".join(s.kind for s in steps), symbol, macs, candidate.kernel))
+        kinds = "+".join(s.kind for s in steps)
+        layers.append(Layer(label, kinds, symbol, macs, candidate.kernel, _traffic(graph, layer, steps)))
     inputs = [_placed_port(graph, schedule, t) for t in graph.inputs]
     outputs = [_placed_port(graph, schedule, t) for t in graph.outputs]
     name = safe_comment(graph.name) or "network"

@@ -6,7 +6,7 @@ buffers. Under a budget the choice is a shortest path over the positions between
 chain's cost depends on nothing but the chain.
 
 Cost is instructions plus flash at an exchange rate (PER_BYTE). The cheapest choice that the board's RAM
-allows is found first; then the smallest budget is taken that costs little more (SLACK).
+allows is found first; then the smallest budget is taken that needs few more instructions (SLACK).
 
 Scratch follows from the budget: a layer that leaves more of the arena free may take more columns at a
 time (the model-adaptive scheduling of MCUNet, section 3.2, with every buffer in the equation).
@@ -155,7 +155,7 @@ def shortest(table: Sequence[Sequence[Option]], budget: int, per_byte: int) -> l
 
 
 PER_BYTE = {"speed": 8, "ram": 8, "flash": 60}  # instructions that a byte of flash is worth
-SLACK = {"speed": 1.02, "ram": 1.30, "flash": 1.10}  # cost that a smaller arena is worth
+SLACK = {"speed": 1.02, "ram": 1.30, "flash": 1.30}  # instructions that a smaller arena is worth
 
 
 def choose(
@@ -171,12 +171,12 @@ def choose(
     per_byte = PER_BYTE[prefer]
     levels = sorted({o.memory for here in table for o in here})
     best = shortest(table, budget, per_byte)
-    most = None if best is None else SLACK[prefer] * _cost(best, per_byte)
+    most = None if best is None else SLACK[prefer] * _instructions(best)
     low, high = 0, len(levels) - 1
     while low < high:  # the smallest budget that is good enough
         middle = (low + high) // 2
         path = shortest(table, levels[middle], per_byte)
-        if path is None or (most is not None and _cost(path, per_byte) > most):
+        if path is None or (most is not None and _instructions(path) > most):
             low = middle + 1
         else:
             high = middle
@@ -185,5 +185,5 @@ def choose(
     return [Choice(tuple(range(o.first, o.after)), o.candidate) for o in path]
 
 
-def _cost(path: Sequence[Option], per_byte: int) -> int:
-    return sum(o.instructions + per_byte * o.flash for o in path)
+def _instructions(path: Sequence[Option]) -> int:
+    return sum(o.instructions for o in path)

@@ -2,7 +2,8 @@
 
 A pure core: `plan` takes requests (size, first and last step of life) and overlaps (pairs that may share
 bytes if one starts far enough below the other) and returns offsets with a proven lower bound. When the
-bound is met the placement is optimal, and the result says so.
+bound is met the placement is optimal, and the result says so. Two arguments give the bound: the fullest
+step, and chains of overlaps that a smaller arena would force.
 
 Method: buffers are placed one after the other at the lowest feasible offset; the order decides. The
 search starts from the orders that are known to be good (by size, by pressure of the fullest step) and
@@ -60,22 +61,47 @@ def _union(output: int, dying: int, gap: int) -> int:
     return min(output + dying, max(output, max(gap, 0) + dying))
 
 
+def _alive(requests: Sequence[Request], step: int) -> set[int]:
+    return {i for i, r in enumerate(requests) if r.first <= step <= r.last}
+
+
+def _least(requests: Sequence[Request], overlaps: Sequence[Overlap], alive: set[int], apart: int = -1) -> int:
+    """What `alive` takes together at best; overlap number `apart` is not used."""
+    savings: dict[int, int] = {}
+    for number, o in enumerate(overlaps):
+        if number != apart and o.output in alive and o.dying in alive:
+            a, b = requests[o.output].size, requests[o.dying].size
+            savings[o.output] = savings.get(o.output, 0) + a + b - _union(a, b, o.gap)
+    saved = sum(min(s, requests[i].size) for i, s in savings.items())
+    return sum(requests[i].size for i in alive) - saved
+
+
 def lower_bound(requests: Sequence[Request], overlaps: Sequence[Overlap]) -> int:
     """The fullest step: all that is alive, less what overlapping can save at best."""
-    steps = sorted({r.first for r in requests} | {r.last for r in requests})
-    best = 0
-    for step in steps:
-        alive = {i for i, r in enumerate(requests) if r.first <= step <= r.last}
-        total = sum(requests[i].size for i in alive)
-        savings: dict[int, int] = {}
-        for o in overlaps:
-            if o.output in alive and o.dying in alive:
-                a, b = requests[o.output].size, requests[o.dying].size
-                saved = a + b - _union(a, b, o.gap)
-                savings[o.output] = savings.get(o.output, 0) + saved
-        saved = sum(min(s, requests[i].size) for i, s in savings.items())
-        best = max(best, total - saved)
-    return best
+    steps = {r.first for r in requests} | {r.last for r in requests}
+    return max((_least(requests, overlaps, _alive(requests, step)) for step in steps), default=0)
+
+
+def none_below(requests: Sequence[Request], overlaps: Sequence[Overlap], arena: int) -> bool:
+    """Proves that no placement smaller than `arena` exists; False if this argument does not decide.
+
+    In a smaller arena some pairs must overlap, for apart they would not fit beside what else is alive.
+    Each forces offset(dying) >= offset(output) + gap. Followed from layer to layer these differences
+    add up, and the top of some buffer cannot lie below `arena`.
+    """
+    forced: dict[int, list[tuple[int, int]]] = {}
+    for number, o in enumerate(overlaps):
+        alive = _alive(requests, requests[o.output].first)
+        if _least(requests, overlaps, alive, number) >= arena:
+            forced.setdefault(o.output, []).append((o.dying, o.gap))
+    least = [0] * len(requests)
+    # a dying buffer is older than the output over it: youngest first settles every chain
+    for i in sorted(range(len(requests)), key=lambda i: -requests[i].first):
+        for dying, gap in forced.get(i, ()):
+            needed = least[i] + gap
+            needed += -needed % requests[dying].align
+            least[dying] = max(least[dying], needed)
+    return any(at + r.size >= arena for at, r in zip(least, requests, strict=True))
 
 
 class _Search:
@@ -185,6 +211,8 @@ def plan(requests: Sequence[Request], overlaps: Sequence[Overlap] = (), tries: i
         placed, arena = search.place(order, best_arena + 1)
         if len(placed) == len(requests) and arena <= best_arena:
             best, best_arena, best_order = placed, arena, order
+    if best_arena > bound and none_below(requests, overlaps, best_arena):
+        bound = best_arena
     return Placement(tuple(best[i] for i in range(len(requests))), best_arena, bound)
 
 

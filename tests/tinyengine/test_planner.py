@@ -96,3 +96,26 @@ def test_a_chain_of_150_tensors_is_placed_optimally(layers: int) -> None:
 
 def test_nothing_to_place_takes_nothing() -> None:
     assert plan([]) == Placement((), 0, 0)
+
+
+def test_a_chain_of_forced_overlaps_is_recognised_as_optimal() -> None:
+    requests = [Request("a", 100, 0, 1), Request("b", 100, 1, 2), Request("c", 100, 2, 3)]
+    overlaps = [Overlap(1, 0, 10), Overlap(2, 1, 10)]  # each output lies lower than the one before
+    assert lower_bound(requests, overlaps) == 110
+    placement = plan(requests, overlaps)
+    assert placement.arena == placement.lower_bound == 120
+
+
+@settings(max_examples=60, deadline=None)
+@given(problems(most=5))
+def test_what_is_called_optimal_is_not_beaten_by_any_order(
+    problem: tuple[list[Request], list[Overlap]],
+) -> None:
+    requests, overlaps = problem
+    placement = plan(requests, overlaps)
+    if not placement.optimal:
+        return
+    for order in permutations(range(len(requests))):
+        renumber = {old: new for new, old in enumerate(order)}
+        moved = [Overlap(renumber[o.output], renumber[o.dying], o.gap) for o in overlaps]
+        assert plan([requests[i] for i in order], moved, tries=20).arena >= placement.arena

@@ -77,6 +77,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     add("--hil-prefer", choices=("speed", "ram", "flash"), default="speed", help="what the engine optimises")
     add("--hil-repeats", type=int, metavar="N", help="timed inferences per input (default: 1)")
     add("--hil-timeout", type=float, metavar="S", help="seconds for one measurement (default: 120)")
+    add("--hil-lock-timeout", type=float, metavar="S", help="seconds to wait for a free board (default: 60)")
     add("--hil-build-only", action="store_true", help="generate and build, do not run")
     add("--hil-save", metavar="NAME", help="give this session's records a name to compare with later")
     add("--hil-compare", metavar="BASE", help="compare with a saved NAME, git:REV, or a JSON file")
@@ -144,6 +145,7 @@ def _settings(config: pytest.Config) -> Settings:
         models=tuple(str(Path(model).absolute()) for model in option.hil_model),
         repeats=option.hil_repeats,
         timeout=option.hil_timeout,
+        lock_timeout=option.hil_lock_timeout,
         report=Path(option.hil_report).absolute() if option.hil_report else None,
         map=Path(option.hil_map).absolute() if option.hil_map else None,
     )

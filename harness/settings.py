@@ -16,14 +16,19 @@ from tinyhil.errors import UsageError
 
 _LISTS = ("boards", "engine", "models")
 _PATHS = ("store", "report", "cache", "map")
-_NUMBERS: dict[str, type[float] | type[int]] = {"timeout": float, "repeats": int}
+_NUMBERS: dict[str, type[float] | type[int]] = {
+    "timeout": float,
+    "lock_timeout": float,
+    "repeats": int,
+}
 
 
 @dataclass(frozen=True)
 class Settings:
     """Everything that can be set. Relative paths are relative to `root`, the project's folder.
 
-    `timeout` is seconds for one measurement, from boot to the last byte. `engine` lists the engines
+    `timeout` is seconds for one measurement, from boot to the last byte, `lock_timeout` for waiting until
+    a board is free. `engine` lists the engines
     to run; `engines` holds their `[engines.NAME]` tables, for kits of third-party kernel libraries.
     """
 
@@ -36,6 +41,7 @@ class Settings:
     cache: Path = field(default_factory=lambda: Path(platformdirs.user_cache_dir("tinyhil")))
     map: Path = Path("tinyhil-map.toml")
     timeout: float = 120.0
+    lock_timeout: float = 60.0
     repeats: int = 1
     engines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 

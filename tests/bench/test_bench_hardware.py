@@ -18,7 +18,9 @@ def run(place: Any, firmware: Any, seconds: float = 40) -> Any:
     return HardwareTarget((place,), hello_timeout=3).run(firmware, JOB, Deadline.after(seconds))
 
 
-def test_it_flashes_runs_and_reads_back(plug_in: Callable[..., Any], build_network: Callable[..., Any]) -> None:
+def test_it_flashes_runs_and_reads_back(
+    plug_in: Callable[..., Any], build_network: Callable[..., Any]
+) -> None:
     place, board = plug_in()
     firmware = build_network()
     got = run(place, firmware)

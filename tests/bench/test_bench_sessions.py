@@ -1,0 +1,95 @@
+"""Whole sessions over emulated boards that live in another process, as real boards do."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+sys.path.append(str(HERE.parent / "faces"))
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("unicorn") is None or shutil.which("arm-none-eabi-gcc") is None,
+        reason="needs pip install unicorn and apt install gcc-arm-none-eabi",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Two emulated boards; the folder with their map."""
+    folder = tmp_path_factory.mktemp("bench")
+    server = subprocess.Popen(
+        [sys.executable, str(HERE / "twin" / "twin_server.py"), str(folder), "2"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert server.stdin is not None
+    assert server.stdout is not None
+    with server, server.stdin, server.stdout:
+        assert server.stdout.readline().startswith(b"ready")
+        yield folder
+        server.stdin.close()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A user's project with two small networks."""
+    from tiny import tiny_tflite
+
+    for seed in (1, 2):
+        (tmp_path / f"tiny{seed}.tflite").write_bytes(tiny_tflite(seed=seed))
+    return tmp_path
+
+
+def environment(bench: Path) -> dict[str, str]:
+    path = os.pathsep.join(filter(None, [str(HERE / "twin"), os.environ.get("PYTHONPATH")]))
+    return {
+        **os.environ,
+        "PYTHONPATH": path,
+        "TINYHIL_TWINS": str(bench),
+        "TINYHIL_LOCKS": str(bench / "locks"),
+        "TINYHIL_MAP": str(bench / "tinyhil-map.toml"),
+        "TINYHIL_CACHE": str(bench / "cache"),
+    }
+
+
+def pytest_in(project: Path, bench: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", ".", "-c", os.devnull]
+    command += ["--board=stm32f746", "--hil-map", str(bench / "tinyhil-map.toml"), *options, "."]
+    return subprocess.run(
+        command, cwd=project, env=environment(bench), capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+def test_a_session_flashes_and_measures_every_network_bit_exact(project: Path, bench: Path) -> None:
+    done = pytest_in(project, bench, "--hil-json", "out.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    records = json.loads((project / "out.json").read_text())
+    assert [record["correct"]["bit_exact"] for record in records] == [True, True]
+    assert {record["provenance"]["board_name"] for record in records} == {"twin-1"}
+
+
+def test_what_an_emulated_board_counts_is_never_shown_as_cycles(project: Path, bench: Path) -> None:
+    done = pytest_in(project, bench, "--hil-json", "out.json")
+    assert "stm32f746 (emulated by unicorn)" in done.stdout
+    for record in json.loads((project / "out.json").read_text()):
+        assert (record["mode"], record["cycles"], record["instructions"]) == ("unicorn", None, None)
+        assert record["samples"] == []
+        assert "no cycles" in record["provenance"]["twin"]
+
+
+def test_an_emulated_board_is_no_hardware(project: Path, bench: Path) -> None:
+    done = pytest_in(project, bench, "--hil-require-hardware")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "no stm32f746 on this bench" in done.stderr

@@ -81,9 +81,9 @@ def load_npz(path: Path, seed: int = 0) -> Dataset:
     file is executed. UsageError says what is wrong with it.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise UsageError(f"{path}: cannot be read as an .npz file: {error}") from error
     if not {"images", "labels"} <= set(arrays):
         raise UsageError(f"{path}: needs arrays `images` and `labels`; it has {', '.join(sorted(arrays))}")

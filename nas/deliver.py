@@ -88,8 +88,8 @@ def scaled_mobilenet(space: Space) -> Arch:
 
 def best_mobilenet(spaces: tuple[Space, ...], judge: Judge) -> Arch | None:
     """The scaled MobileNetV2 with the most MACs that is within the budget; None where none is."""
-    fitting = [arch for arch in map(scaled_mobilenet, spaces) if judge.fits(arch)]
-    return max(fitting, key=cost.macs) if fitting else None
+    by_size = sorted(map(scaled_mobilenet, spaces), key=cost.macs, reverse=True)
+    return next((arch for arch in by_size if judge.fits(arch)), None)
 
 
 def train_alone(arch: Arch, data: Dataset, epochs: int, seed: int) -> Net:

@@ -91,17 +91,28 @@ class Judge:
     _nearest: tuple[float, Arch] | None = None
 
     def excess(self, arch: Arch) -> dict[str, tuple[float, float]]:
-        """The constraints that `arch` breaks: name -> (what it takes, what is allowed)."""
+        """Constraints that `arch` breaks: name -> (what it takes, what is allowed). Empty if it fits.
+
+        Run time is asked first, as a model answers faster than a planner: what is too slow is not
+        planned. `explain` looks at everything.
+        """
         if arch not in self._excess:
-            need = self.needs(arch)
-            asked: dict[str, tuple[float, float]] = {
-                "ram": (need.ram, self.budget.ram),
-                "flash": (need.flash, self.budget.flash),
-            }
-            if self.budget.latency is not None and self.latency is not None:
-                asked["latency"] = (self.latency(arch), self.budget.latency)
-            self._excess[arch] = {name: pair for name, pair in asked.items() if pair[0] > pair[1]}
+            broken = self._over({"latency": self._time(arch)})
+            self._excess[arch] = broken or self._over(self._space(arch))
         return self._excess[arch]
+
+    def _time(self, arch: Arch) -> tuple[float, float]:
+        if self.budget.latency is None or self.latency is None:
+            return 0.0, 0.0
+        return self.latency(arch), self.budget.latency
+
+    def _space(self, arch: Arch) -> dict[str, tuple[float, float]]:
+        need = self.needs(arch)
+        return {"ram": (need.ram, self.budget.ram), "flash": (need.flash, self.budget.flash)}
+
+    @staticmethod
+    def _over(asked: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+        return {name: pair for name, pair in asked.items() if pair[0] > pair[1]}
 
     def fits(self, arch: Arch) -> bool:
         """Whether `arch` is within the budget; remembers the nearest miss."""
@@ -130,7 +141,9 @@ class Judge:
         _, arch = self._nearest
         parts = [
             f"{name} {takes:,.0f} where {allowed:,.0f} is allowed ({takes / allowed - 1:+.1%})"
-            for name, (takes, allowed) in self.excess(arch).items()
+            for name, (takes, allowed) in self._over(
+                {"latency": self._time(arch), **self._space(arch)}
+            ).items()
         ]
         return UsageError(
             f"no network within the budget was found in {tries} draws. The nearest one takes "

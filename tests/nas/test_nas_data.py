@@ -1,0 +1,237 @@
+"""Data sets: in memory, from files, in the layouts that the originals have on disk."""
+
+from __future__ import annotations
+
+import json
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tinyhil.errors import UsageError
+from tinyhil.nas.audio import COEFFICIENTS, FRAMES, RATE, filters, mfcc
+from tinyhil.nas.data import Dataset, Split, digits, load_npz, partition, resize, smooth_images
+from tinyhil.nas.loaders import class_list, image_folders, read_wav, speech_commands, visual_wake_words
+from tinyhil.nas.synthetic import KEYWORDS, figures, keywords, tone_gesture
+
+
+def parts_of(data: Dataset) -> tuple[Split, Split, Split]:
+    return data.train, data.valid, data.test
+
+
+def keys(split: Split) -> set[bytes]:
+    return {image.tobytes() for image in split.images}
+
+
+def test_digits_are_all_there_and_in_three_parts_that_share_nothing() -> None:
+    pytest.importorskip("sklearn", reason="needs scikit-learn: pip install '.[nas]'")
+    data = digits()
+    assert sum(map(len, parts_of(data))) == 1797
+    assert len(data.classes) == 10
+    for split in parts_of(data):
+        assert split.images.min() >= -1
+        assert split.images.max() <= 1
+        assert set(split.labels) == set(range(10))
+    assert not keys(data.train) & keys(data.test)
+    assert not keys(data.train) & keys(data.valid)
+    assert keys(digits(seed=1).test) != keys(data.test)
+    assert digits(resolution=24).train.images.shape[1:] == (24, 24, 1)
+
+
+@given(st.integers(3, 60), st.integers(0, 99))
+@settings(max_examples=30)
+def test_a_partition_loses_and_repeats_nothing(count: int, seed: int) -> None:
+    whole = Split(np.zeros((count, 1, 1, 1), np.float32), np.arange(count))
+    if count < 8:
+        count_ok = round(0.2 * count) >= 1 and round(0.15 * count) >= 1
+        if not count_ok:
+            with pytest.raises(UsageError, match="too few"):
+                partition("x", ("a",), whole, seed, "", (0.15, 0.2))
+            return
+    data = partition("x", ("a",), whole, seed, "", (0.15, 0.2))
+    assert sorted(np.concatenate([split.labels for split in parts_of(data)])) == list(range(count))
+
+
+def test_resizing_keeps_flat_pictures_flat_and_means_alike() -> None:
+    flat = np.full((1, 9, 9, 2), 0.3, np.float32)
+    np.testing.assert_allclose(resize(flat, 17), 0.3, rtol=1e-6)
+    picture = smooth_images(1, 32, 1, 4)
+    assert resize(picture, 16).mean() == pytest.approx(picture.mean(), abs=0.02)
+    assert resize(picture, 32) is picture
+
+
+def write_npz(path: Path, **arrays: object) -> Path:
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+    return path
+
+
+def test_an_npz_file_of_ones_own_is_read(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 12, 12), np.uint8)
+    labels = np.arange(40) % 4
+    data = load_npz(write_npz(tmp_path / "mine.npz", images=images, labels=labels))
+    assert data.name == "mine"
+    assert len(data.classes) == 4
+    assert data.train.images.shape[1:] == (12, 12, 1)
+    assert float(data.train.images.min()) >= -1
+    others = {f"{part}_{kind}": array[:4] for part in ("valid", "test") for kind, array in
+              (("images", images), ("labels", labels))}  # fmt: skip
+    given_parts = load_npz(write_npz(tmp_path / "parts.npz", images=images, labels=labels, **others))
+    assert [len(split) for split in parts_of(given_parts)] == [40, 4, 4]
+
+
+def test_a_wrong_npz_file_is_refused_with_the_array_named(tmp_path: Path) -> None:
+    good = np.zeros((9, 4, 4, 1), np.uint8)
+    labels = np.zeros(9, np.int64)
+    wrong = {
+        "needs arrays": {"pictures": good},
+        "labels` must be one": {"images": good, "labels": labels[:5]},
+        "must be square": {"images": good[:, :, :2], "labels": labels},
+        "must be uint8": {"images": good.astype(np.float32) + 5, "labels": labels},
+        "must not be negative": {"images": good, "labels": labels - 1},
+        "give both": {"images": good, "labels": labels, "test_images": good, "test_labels": labels},
+    }
+    for number, (message, arrays) in enumerate(wrong.items()):
+        with pytest.raises(UsageError, match=message):
+            load_npz(write_npz(tmp_path / f"{number}.npz", **arrays))
+    for name, content in (("text.npz", b"hello"), ("cut.npz", (tmp_path / "0.npz").read_bytes()[:80])):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UsageError, match=name):
+            load_npz(tmp_path / name)
+    write_npz(tmp_path / "code.npz", images=np.array([{"a": 1}], object), labels=labels)
+    with pytest.raises(UsageError, match=r"code\.npz"):
+        load_npz(tmp_path / "code.npz")
+
+
+def save_picture(path: Path, tone: tuple[int, int, int], size: tuple[int, int] = (40, 30)) -> None:
+    image = pytest.importorskip("PIL.Image", reason="needs Pillow")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.new("RGB", size, tone).save(path)
+
+
+def test_imagenet_folders_are_read_as_they_are_unpacked(tmp_path: Path) -> None:
+    tones = {"n01440764": (255, 0, 0), "n01443537": (0, 255, 0), "n01484850": (0, 0, 255)}
+    for name, tone in tones.items():
+        for number in range(4):
+            save_picture(tmp_path / "train" / name / f"{name}_{number}.JPEG", tone)
+        save_picture(tmp_path / "val" / name / f"ILSVRC2012_val_{name}.JPEG", tone)
+    (tmp_path / "train" / "n01440764" / "notes.txt").write_text("not a picture")
+    data = image_folders(tmp_path, 16)
+    assert data.classes == tuple(tones)
+    assert [len(split) for split in parts_of(data)] == [11, 1, 3]
+    for split in parts_of(data):
+        for image, label in zip(split.images, split.labels, strict=True):
+            assert int(image.mean((0, 1)).argmax()) == label
+    (tmp_path / "imagenet100.txt").write_text("n01484850 great white shark\nn01440764 tench\n")
+    some = image_folders(tmp_path, 8, classes=class_list(tmp_path / "imagenet100.txt"), limit=2)
+    assert some.classes == ("n01484850", "n01440764")
+    assert len(some.train) + len(some.valid) == 4
+    with pytest.raises(UsageError, match="train/"):
+        image_folders(tmp_path / "train", 8)
+    with pytest.raises(UsageError, match="n999"):
+        image_folders(tmp_path, 8, classes=("n999",))
+    (tmp_path / "val" / "n01440764" / "broken.jpg").write_bytes(b"\xff\xd8 nothing")
+    with pytest.raises(UsageError, match=r"broken\.jpg"):
+        image_folders(tmp_path, 8)
+
+
+def coco(part: str, persons: list[list[float]], names: list[str] | None = None) -> dict[str, object]:
+    """Annotations of pictures of 100 x 50 pixels, each with one box: [category, width, height]."""
+    images = [
+        {"id": i, "file_name": names[i] if names else f"{part}_{i}.jpg", "width": 100, "height": 50}
+        for i in range(len(persons) + 2)
+    ]
+    boxes = [
+        {"image_id": i, "category_id": int(kind), "bbox": [0, 0, width, height]}
+        for i, (kind, width, height) in enumerate(persons)
+    ]
+    categories = [{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}]
+    return {"images": images, "annotations": boxes, "categories": categories}
+
+
+def test_visual_wake_words_follow_the_half_percent_rule(tmp_path: Path) -> None:
+    # 100 x 50: half a percent is 25 square pixels. Person 10x10, person 2x2 (left out), dog, none, none.
+    boxes = [[1, 10, 10], [1, 2, 2], [18, 50, 50]]
+    for part in ("train", "val"):
+        (tmp_path / f"instances_{part}2017.json").write_text(json.dumps(coco(part, boxes)))
+        for number in range(5):
+            tone = (255, 255, 255) if number == 0 else (0, 0, 0)
+            save_picture(tmp_path / f"{part}2017" / f"{part}_{number}.jpg", tone, (100, 50))
+    data = visual_wake_words(tmp_path, tmp_path, 8)
+    assert data.classes == ("no person", "person")
+    assert len(data.train) + len(data.valid) == 4
+    assert sorted(data.test.labels) == [0, 0, 0, 1]
+    for image, label in zip(data.test.images, data.test.labels, strict=True):
+        assert (image.mean() > 0) == (label == 1)
+    with pytest.raises(UsageError, match="instances_train"):
+        visual_wake_words(tmp_path / "val2017", tmp_path, 8)
+    evil = coco("train", boxes, ["../../etc/passwd"] * 5)
+    (tmp_path / "instances_train2017.json").write_text(json.dumps(evil))
+    with pytest.raises(UsageError, match="leads out"):
+        visual_wake_words(tmp_path, tmp_path, 8)
+    (tmp_path / "instances_train2017.json").write_text('{"images": 3}')
+    with pytest.raises(UsageError, match="not a COCO"):
+        visual_wake_words(tmp_path, tmp_path, 8)
+
+
+def save_sound(path: Path, sound: np.ndarray[tuple[int], np.dtype[np.float64]], rate: int = RATE) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((sound * 32767).astype("<i2").tobytes())
+
+
+def test_speech_commands_keep_their_own_test_files_apart(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for number, word in enumerate(("yes", "no", "cat")):
+        for take in range(4):
+            save_sound(tmp_path / word / f"{take:08x}_nohash_0.wav", tone_gesture(number, random))
+    save_sound(tmp_path / "_background_noise_" / "pink_noise.wav", random.uniform(-0.1, 0.1, 2 * RATE))
+    (tmp_path / "testing_list.txt").write_text("yes/00000003_nohash_0.wav\nno/00000003_nohash_0.wav\n")
+    (tmp_path / "validation_list.txt").write_text("yes/00000002_nohash_0.wav\n")
+    every = speech_commands(tmp_path, 16)
+    assert every.classes == ("cat", "no", "yes")
+    assert len(every.test) == 2
+    assert len(every.train) + len(every.valid) == 10
+    twelve = speech_commands(tmp_path, 16, words=12)
+    assert len(twelve.classes) == 12
+    assert twelve.classes[-2:] == ("unknown", "silence")
+    labels = np.concatenate([split.labels for split in parts_of(twelve)])
+    assert sorted(set(labels)) == [0, 1, 10, 11]
+    assert twelve.train.images.shape[1:] == (16, 16, 1)
+    with pytest.raises(UsageError, match="12 or 35"):
+        speech_commands(tmp_path, 16, words=20)
+    with pytest.raises(UsageError, match="testing_list"):
+        speech_commands(tmp_path / "yes", 16)
+    save_sound(tmp_path / "slow.wav", np.zeros(100), rate=8000)
+    (tmp_path / "text.wav").write_text("hello")
+    for name in ("slow.wav", "text.wav"):
+        with pytest.raises(UsageError, match=name):
+            read_wav(tmp_path / name)
+
+
+def test_the_front_end_gives_49_frames_of_10_coefficients_and_tells_pitches_apart() -> None:
+    time = np.arange(RATE) / RATE
+    low, high = (mfcc(0.5 * np.sin(2 * np.pi * pitch * time)) for pitch in (300.0, 2000.0))
+    assert low.shape == (FRAMES, COEFFICIENTS) == (49, 10)
+    assert np.abs(low).max() <= 1
+    assert np.abs(low.mean(0) - high.mean(0)).max() > 0.1
+    bank = filters()
+    assert bank.shape == (40, 513)
+    assert (bank.max(axis=1) > 0.3).all()
+    assert (np.diff(bank.argmax(axis=1)) >= 0).all()
+
+
+@pytest.mark.parametrize("make", [figures, keywords])
+def test_synthetic_sets_are_seeded_balanced_and_labelled_as_such(make: type) -> None:
+    data, again, other = make(16, 60, 1), make(16, 60, 1), make(16, 60, 2)
+    np.testing.assert_array_equal(data.train.images, again.train.images)
+    assert not np.array_equal(data.train.images, other.train.images)
+    assert "synthetic" in data.note
+    assert set(data.train.labels) <= set(range(len(data.classes)))
+    assert np.bincount(data.train.labels).max() < 0.75 * len(data.train)
+    assert len(KEYWORDS) == 6

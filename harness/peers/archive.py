@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from elftools.common.exceptions import ELFError
 from elftools.dwarf.compileunit import CompileUnit
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import ARMAttributesSection
@@ -45,7 +44,7 @@ def objects(path: Path) -> tuple[Object, ...]:
         raise UsageError(f"{path}: not a static library (no `!<arch>` at its start)")
     try:
         found = tuple(_object(name, body) for name, body in _members(data) if body.startswith(b"\x7fELF"))
-    except (ELFError, ValueError, KeyError, IndexError) as error:
+    except Exception as error:  # pyelftools has no one error for damaged files
         raise UsageError(f"{path}: a damaged static library ({error}); build it again") from error
     if not found:
         raise UsageError(f"{path}: holds no object file. Was it built with `ar rcs LIBRARY *.o`?")

@@ -15,7 +15,7 @@ from typing import Any
 from tinyhil.harness.boards import Board
 from tinyhil.harness.engine import Options, Sources
 from tinyhil.harness.model.graph import Graph
-from tinyhil.harness.peers.cmsis_nn_calls import Call, call_of
+from tinyhil.harness.peers.cmsis_nn_calls import Call, call_of, helpers
 from tinyhil.harness.peers.kit import find_kit, kit_notes
 from tinyhil.harness.tinyengine.emit import emit, port
 from tinyhil.harness.tinyengine.engine import refuse_if_too_big
@@ -48,7 +48,7 @@ class CmsisNN:
         schedule = arrange(program, choices, overlap=False)
         refuse_if_too_big(schedule, board)
         generated = emit(schedule, board.title, hooks="cmsis_nn")
-        files = dict(generated.files)
+        files = {**generated.files, **helpers()}
         files["layers.c"] += _init(schedule, tuple(layer.symbol for layer in generated.layers))
         final = program.graph
         return Sources(

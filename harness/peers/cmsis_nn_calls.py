@@ -56,7 +56,12 @@ class Call:
         """The call as a C function."""
         values = {"function": self.kernel, "scratch": self.scratch, **self.values}
         text = render(self.template, symbol=symbol, **values)
-        return Code(text, {name: static_text(name) for name in _HELPERS}, ('"cmsis_nn_layer.h"',))
+        return Code(text, helpers(), ('"cmsis_nn_layer.h"',))
+
+
+def helpers() -> dict[str, str]:
+    """The C files that all layers share."""
+    return {name: static_text(name) for name in _HELPERS}
 
 
 def conv_scratch(work: ConvWork) -> int:

@@ -38,7 +38,7 @@ _ARCHITECTURE = {"cortex-m4": "v7E-M", "cortex-m7": "v7E-M"}
 _TEXTS = ("name", "version", "core", "commit", "flags")
 _LISTS: Mapping[str, tuple[str, ...]] = {"includes": ("include",), "libraries": ("lib*.a",), "defines": ()}
 # Switches that change no instruction of what is linked.
-_SILENT = ("-W", "-g", "-std=", "-ffile-prefix-map", "-fno-common", "-march=", "-D", "-I", "-M")
+_SILENT = ("-W", "-g", "-std=", "-ffile-prefix-map", "-fno-common", "-march=", "-mtune=", "-D", "-I", "-M")
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,9 @@ def read_kit(folder: Path) -> Kit:
     for key in ("name", "version", "core"):
         if not texts[key]:
             raise UsageError(f"{path}: `{key}` is missing")
+    for key in set(table) & set(_LISTS):
+        if not isinstance(table[key], list):
+            raise UsageError(f"{path}: {key} must be a list of texts, not {table[key]!r}")
     lists = {key: tuple(map(str, table.get(key, default))) for key, default in _LISTS.items()}
     return Kit(
         folder=folder,

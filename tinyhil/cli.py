@@ -20,6 +20,8 @@ COMMANDS = {
     "compare": ("tinyhil.harness.compare_commands:compare", "What got better or worse, or engine by engine."),
     "history": ("tinyhil.harness.compare_commands:history", "A metric over time, and where it stepped."),
     "ci-summary": ("tinyhil.harness.compare_commands:ci_summary", "Markdown for a pull request."),
+    "explain": ("tinyhil.harness.latency_commands:explain", "Where a model's estimated cycles go."),
+    "calibrate": ("tinyhil.harness.latency_commands:calibrate", "Fit a board's memory penalties on the board."),
     "timing": ("tinyhil.harness.timing.commands:timing", "Estimated cycles of any recorded trace."),
     "report": ("tinyhil.harness.commands:report", "The HTML report of what is in the store."),
     "export": ("tinyhil.harness.commands:export", "The store as JSON, CSV or Parquet."),

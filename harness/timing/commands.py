@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from tinyhil.errors import UsageError
-from tinyhil.harness.boards import Board, get_board, parse_board
+from tinyhil.harness.boards import Board, boards_folder, get_board, parse_board
 from tinyhil.harness.targets.recorder import Trace, parse
 from tinyhil.harness.timing.estimate import BlockCosts, Estimate, block_costs, estimate_segment, total
 from tinyhil.harness.timing.explain import as_text, explain
@@ -17,10 +17,12 @@ from tinyhil.harness.timing.image import Image, load_image
 
 
 def _board(name: str) -> Board:
-    """A board by name, or from a .toml file of the same form as those in boards/."""
-    if not name.endswith(".toml"):
+    """A board by name, among them those that can only be estimated, or from a .toml file of one's own."""
+    path = boards_folder() / "estimate_only" / f"{name}.toml"
+    if name.endswith(".toml"):
+        path = Path(name)
+    elif not path.is_file():
         return get_board(name)
-    path = Path(name)
     try:
         return parse_board(path.stem, tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, tomllib.TOMLDecodeError) as error:
@@ -81,9 +83,7 @@ def _pick(
 
 @click.command()
 @click.option("--core", default=None, help="The core to model; by default the board's.")
-@click.option(
-    "--board", "board_name", required=True, help="A board kind, or the path of a board's .toml file."
-)
+@click.option("--board", "board_name", required=True, help="A board kind, or the path of a .toml file.")
 @click.option("--blocks", required=True, type=click.Path(path_type=Path), help="The recorder's trace.")
 @click.option("--image", "images", multiple=True, help="An ELF, or FILE@ADDRESS for raw bytes. Repeatable.")
 @click.option("--mark", "marks", multiple=True, help="Only segments that begin at this address. Repeatable.")

@@ -86,6 +86,11 @@ def test_a_board_may_be_a_file_of_ones_own(trace: Path, tmp_path: Path) -> None:
     assert json.loads(output)["total"]["parts"]["flash"] == 2300
 
 
+def test_a_board_that_cannot_be_built_for_can_be_estimated(trace: Path) -> None:
+    output = call("--board", "nucleo-h7a3zi", "--blocks", trace, "--json", "-").output
+    assert json.loads(output)["total"]["parts"]["flash"] == 100 * (2 * 6 - 1)
+
+
 def test_values_can_be_set_for_one_call(trace: Path) -> None:
     output = call("--board", "stm32f746", "--blocks", trace, "--set", "flash_line=1", "--json", "-").output
     assert json.loads(output)["total"]["parts"]["flash"] == 100

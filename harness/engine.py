@@ -77,7 +77,8 @@ class Sources:
     `files` maps relative names to text; every .c among them is compiled. They must define
     `const struct th_network th_network` (firmware_templates/runtime/tinyhil_network.h).
     `arena` is the planned arena in bytes (exactly the bytes that will be touched), None where the
-    engine cannot say.
+    engine cannot say. `elf` is a finished program with tinyhil's runtime in it, instead of `files`:
+    nothing is compiled then.
     """
 
     engine: str
@@ -94,6 +95,7 @@ class Sources:
     defines: tuple[str, ...] = ()
     cflags: tuple[str, ...] = ("-O2",)
     notes: Mapping[str, str] = field(default_factory=dict)
+    elf: Path | None = None
 
 
 class Engine(Protocol):

@@ -37,11 +37,18 @@ def _cmsis_nn_with_passes(table: Mapping[str, Any]) -> Engine:
     return cmsis_nn.create_with_passes(table)
 
 
+def _external(table: Mapping[str, Any]) -> Engine:
+    from tinyhil.harness.peers import external
+
+    return external.create(table)
+
+
 BUILT_IN: dict[str, Factory] = {
     "tinyengine": _tinyengine,
     "reference": _reference,
     "cmsis-nn": _cmsis_nn,
     "cmsis-nn+passes": _cmsis_nn_with_passes,
+    "external": _external,
 }
 
 

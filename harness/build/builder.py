@@ -25,7 +25,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tinyhil.errors import BuildError, DoesNotFit, MissingTool
-from tinyhil.harness.build.elf import read_image
+from tinyhil.harness.build.elf import read_image, read_text
 from tinyhil.harness.build.firmware import Firmware
 from tinyhil.harness.build.fit import explain_log
 from tinyhil.harness.build.project import PROJECT, Program, Shared, Step, Unit, make_unit, templates_folder
@@ -43,13 +43,51 @@ def build(
     `jobs` is how many commands run at once, by default one per core. Raises MissingTool if there is
     no compiler or no PlatformIO, and BuildError if PlatformIO itself fails or the deadline passes.
     """
-    units = [make_unit(program, toolchain_for(program.board)) for program in programs]
-    missing = {unit.id: unit for unit in units if not _elf(cache_dir, unit).exists()}
+    units = [
+        make_unit(program, toolchain_for(program.board)) if program.sources.elf is None else program
+        for program in programs
+    ]
+    missing = {u.id: u for u in units if isinstance(u, Unit) and not _elf(cache_dir, u).exists()}
     logs = _run(list(missing.values()), deadline, cache_dir, jobs or os.cpu_count() or 1) if missing else {}
     return [
-        explain_log(unit.program, logs[unit.id]) if unit.id in logs else _firmware(cache_dir, unit)
+        _finished(unit)
+        if isinstance(unit, Program)
+        else explain_log(unit.program, logs[unit.id])
+        if unit.id in logs
+        else _firmware(cache_dir, unit)
         for unit in units
     ]
+
+
+def _finished(program: Program) -> Firmware | BuildError:
+    """The user's own program as firmware: it says itself which build it is."""
+    path = program.sources.elf
+    assert path is not None
+    try:
+        image = read_image(path)
+        identity = read_text(path, "th_build_id")
+    except (OSError, BuildError) as error:
+        return BuildError(f"{program.sources.engine}: {path} cannot be read as an ELF: {error}")
+    if not identity:
+        return BuildError(
+            f"{program.sources.engine}: {path} has no th_build_id: it was not linked with tinyhil's runtime. "
+            "docs/engines-peers.md says what such a program is made of."
+        )
+    native = program.board.is_native
+    return Firmware(
+        id=identity,
+        elf=path.resolve(),
+        board=program.board,
+        emulated=program.emulated,
+        sources=program.sources,
+        flash=0 if native else image.flash,
+        static_ram=0 if native else image.static_ram,
+        instrumentation=image.instrumentation,
+        sections=image.sections,
+        symbols=image.symbols,
+        compiler="not known: built elsewhere",
+        flags="",
+    )
 
 
 def _elf(cache_dir: Path, unit: Unit) -> Path:

@@ -37,6 +37,24 @@ def read_image(path: Path) -> Image:
         raise BuildError(f"{path} is not an ELF ({error}); delete it, and it will be built again") from error
 
 
+def read_text(path: Path, symbol: str) -> str:
+    """The zero-terminated text that `symbol` names in the ELF at `path`; '' if there is no such object."""
+    with path.open("rb") as file:
+        elf = ELFFile(file)
+        found = _image(elf, thumb=False).symbols.get(symbol)
+        for section in elf.iter_sections():
+            start = int(section["sh_addr"])
+            if (
+                found is not None
+                and section["sh_flags"] & SH_FLAGS.SHF_ALLOC
+                and section["sh_type"] != "SHT_NOBITS"
+                and start <= found.address < start + int(section["sh_size"])
+            ):
+                rest = section.data()[found.address - start :]
+                return str(rest.split(b"\0")[0].decode("ascii", "replace"))
+    return ""
+
+
 def _image(elf: ELFFile, thumb: bool) -> Image:
     sections: dict[str, int] = {}
     flash = static = 0

@@ -6,7 +6,8 @@ buffers. Under a budget the choice is a shortest path over the positions between
 chain's cost depends on nothing but the chain.
 
 Cost is instructions plus flash at an exchange rate (PER_BYTE). The cheapest choice that the board's RAM
-allows is found first; then the smallest budget is taken that needs few more instructions (SLACK).
+allows sets the scale, then smaller budgets are tried. `ram` takes the smallest whose instructions stay
+within RAM_SLACK; the others weigh cost against memory (RAM_WEIGHT).
 
 Scratch follows from the budget: a layer that leaves more of the arena free may take more columns at a
 time (the model-adaptive scheduling of MCUNet, section 3.2, with every buffer in the equation).
@@ -154,8 +155,10 @@ def shortest(table: Sequence[Sequence[Option]], budget: int, per_byte: int) -> l
     return path
 
 
-PER_BYTE = {"speed": 8, "ram": 8, "flash": 60}  # instructions that a byte of flash is worth
-SLACK = {"speed": 1.02, "ram": 1.30, "flash": 1.30}  # instructions that a smaller arena is worth
+PER_BYTE = {"speed": 16, "ram": 16, "flash": 60}  # instructions that a byte of flash is worth
+RAM_SLACK = 1.30  # `ram`: at most this many times the instructions of the cheapest choice
+RAM_WEIGHT = 0.03  # `speed`, `flash`: twice the smallest memory must save three percent of the cost
+_STEP = 1.08  # budgets that are looked at grow by this factor
 
 
 def choose(
@@ -168,22 +171,65 @@ def choose(
 ) -> list[Choice]:
     """One candidate for every step. Where nothing fits `budget` bytes, the choice that needs least."""
     table = options(program, kernels, target, MAX_CHAIN if fusion else 1)
+    if not table:
+        return []
     per_byte = PER_BYTE[prefer]
-    levels = sorted({o.memory for here in table for o in here})
-    best = shortest(table, budget, per_byte)
-    most = None if best is None else SLACK[prefer] * _instructions(best)
-    low, high = 0, len(levels) - 1
-    while low < high:  # the smallest budget that is good enough
+    smallest = least_memory(table)
+    best = shortest(table, max(budget, smallest), per_byte)
+    assert best is not None
+    if prefer == "ram":
+        chosen = _smallest(table, per_byte, smallest, RAM_SLACK * _instructions(best)) or best
+    else:
+        chosen = _balanced(table, per_byte, smallest, best)
+    return [Choice(tuple(range(o.first, o.after)), o.candidate) for o in chosen]
+
+
+def _smallest(
+    table: Sequence[Sequence[Option]], per_byte: int, smallest: int, most: float
+) -> list[Option] | None:
+    """The path of the smallest budget whose instructions stay within `most`."""
+    levels = sorted({o.memory for here in table for o in here if o.memory >= smallest})
+    found: list[Option] | None = None
+    low, high = 0, len(levels)
+    while low < high:  # instructions fall as the budget grows
         middle = (low + high) // 2
         path = shortest(table, levels[middle], per_byte)
-        if path is None or (most is not None and _instructions(path) > most):
-            low = middle + 1
+        if path is not None and _instructions(path) <= most:
+            found, high = path, middle
         else:
-            high = middle
-    path = shortest(table, levels[low], per_byte) if levels else []
-    assert path is not None
-    return [Choice(tuple(range(o.first, o.after)), o.candidate) for o in path]
+            low = middle + 1
+    return found
+
+
+def _balanced(
+    table: Sequence[Sequence[Option]], per_byte: int, smallest: int, best: list[Option]
+) -> list[Option]:
+    """The path with the best trade between cost and memory, over budgets that grow by _STEP."""
+    cost, top = _cost(best, per_byte), max(o.memory for o in best)
+    paths, level = [best], float(smallest)
+    while level < top:
+        path = shortest(table, int(level), per_byte)
+        assert path is not None
+        paths.append(path)
+        level *= _STEP
+
+    def score(path: Sequence[Option]) -> float:
+        return _cost(path, per_byte) / cost + RAM_WEIGHT * max(o.memory for o in path) / smallest
+
+    return min(paths, key=score)
+
+
+def least_memory(table: Sequence[Sequence[Option]]) -> int:
+    """The smallest budget for which any choice exists."""
+    best = [1 << 62] * len(table) + [0]
+    for first in range(len(table) - 1, -1, -1):
+        best[first] = min(max(o.memory, best[o.after]) for o in table[first])
+    return best[0]
 
 
 def _instructions(path: Sequence[Option]) -> int:
     return sum(o.instructions for o in path)
+
+
+def _cost(path: Sequence[Option], per_byte: int) -> int:
+    return sum(o.instructions + per_byte * o.flash for o in path)

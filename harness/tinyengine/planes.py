@@ -145,7 +145,22 @@ class FastPlanes:
     @property
     def _words(self) -> int:
         """Words of one channel in flash."""
-        return ((self._lanes + 1) // 2 if self.packed else self._lanes) + self._constants
+        if not self.packed:
+            return self._lanes + self._constants
+        return (self._lanes + 1) // 2 + self._constants - (self._common_addend is not None)
+
+    @property
+    def _addends(self) -> npt.NDArray[np.int64]:
+        """The addend of each channel: the word behind bias and multiplier."""
+        return self.recipe.addend
+
+    @cached_property
+    def _common_addend(self) -> int | None:
+        """Where all addends lie within a byte of each other (as proven recipes do), the byte of the last
+        packed word that no tap uses can hold the difference to this one."""
+        low, high = int(self._addends.min()), int(self._addends.max())
+        spare = self.work.kernel[1] % 2 == 1
+        return low + 128 if spare and high - low < 256 else None
 
     @cached_property
     def _stream(self) -> npt.NDArray[np.int32]:
@@ -158,15 +173,20 @@ class FastPlanes:
             for c in range(w.weights.shape[2])
         ]
         if self.packed:
-            parts = [self._pack(part) for part in parts]
+            parts = [self._pack(c, part) for c, part in enumerate(parts)]
         return np.concatenate(parts)
 
-    def _pack(self, stream: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    def _pack(self, channel: int, stream: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         """Lane words hold bytes 1 and 3; the second of two keeps its place, the first moves down."""
         start, lanes = self._first_lane, self._lanes
         words = np.append(stream[start : start + lanes].view(np.uint32), np.zeros(lanes % 2, np.uint32))
         pairs = (words[::2] >> np.uint32(8)) | words[1::2]
-        return np.concatenate([pairs.view(np.int32), stream[:start], stream[start + lanes :]])
+        after = stream[start + lanes :]
+        if self._common_addend is not None:
+            difference = int(self._addends[channel]) - self._common_addend
+            pairs[-1] |= np.uint32((difference & 0xFF) << 24)
+            after = np.delete(after, 2 - start)
+        return np.concatenate([pairs.view(np.int32), stream[:start], after])
 
     @property
     def flash(self) -> int:
@@ -249,9 +269,15 @@ class FastPlanes:
         if self._lanes % 2:
             last = f"(int32_t)((uint32_t)packed[{half}] << 8 & 0xFF00FF00u)"
             lines += [f"        lanes[{first + self._lanes - 1}] = {last};"]
+        at = pairs
         for i in range(self._constants):
             to = i if i < first else self._lanes + i
-            lines += [f"        lanes[{to}] = packed[{pairs + i}];"]
+            if i == 2 and self._common_addend is not None:
+                addend = f"{self._common_addend} + (packed[{pairs - 1}] >> 24)"
+                lines += [f"        lanes[{to}] = {addend}; /* its difference is in a spare byte */"]
+                continue
+            lines += [f"        lanes[{to}] = packed[{at}];"]
+            at += 1
         return [*lines, f"        packed += {self._words};"]
 
 

@@ -194,7 +194,7 @@ def evaluate(model: LatencyModel, held_out: Sequence[Sample]) -> Report:
     """The report of `model` on networks that it was not fitted to."""
     predictions = [model.predict(sample.arch) for sample in held_out]
     inside = [p.low <= s.total <= p.high for p, s in zip(predictions, held_out, strict=True)]
-    return _report("layer features", [p.value for p in predictions], held_out, float(np.mean(inside)))
+    return report_on("layer features", [p.value for p in predictions], held_out, float(np.mean(inside)))
 
 
 def evaluate_baselines(samples: Sequence[Sample], held_out: Sequence[Sample]) -> tuple[Report, Report]:
@@ -204,7 +204,7 @@ def evaluate_baselines(samples: Sequence[Sample], held_out: Sequence[Sample]) ->
         rows = np.array([describe(sample.arch) / sample.total for sample in samples])
         coefficients, _ = nnls(rows, np.ones(len(rows)))
         predicted = [float(describe(sample.arch) @ coefficients) for sample in held_out]
-        reports.append(_report(name, predicted, held_out, None))
+        reports.append(report_on(name, predicted, held_out, None))
     return reports[0], reports[1]
 
 
@@ -271,9 +271,10 @@ def _unit_row(arch: Arch) -> Vector:
     return np.asarray(row / (row @ (_MACS + 5 * _OUTPUTS)), np.float64)
 
 
-def _report(
+def report_on(
     name: str, predicted: Sequence[float], held_out: Sequence[Sample], covered: float | None
 ) -> Report:
+    """The report of the costs `predicted` for the measured `held_out`, in the same order."""
     true = np.array([float(sample.total) for sample in held_out])
     errors = np.abs(np.array(predicted) / true - 1)
     return Report(

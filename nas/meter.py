@@ -34,13 +34,15 @@ BATCH = 8  # networks built in one run of the build system
 class Measured:
     """What one network's firmware did. `ram` is the touched peak, `planned` the arena that was planned,
     both in bytes like `flash`; the sample holds the run time in `unit`: "cycles" (measured),
-    "cycles_est" (estimated) or "instructions" (counted)."""
+    "cycles_est" (estimated) or "instructions" (counted). `layers` is the same for each layer that the
+    engine ran, fused ones counted as one."""
 
     sample: Sample
     unit: str
     ram: int
     planned: int
     flash: int
+    layers: tuple[int, ...] = ()
 
 
 Meter = Callable[[Sequence[Arch]], list[Measured]]
@@ -107,14 +109,11 @@ def measured_from(arch: Arch, record: Measurement) -> Measured:
         if record.peak_ram is None or record.flash is None:
             break
         planned = record.peak_ram.planned_arena
+        arena = record.peak_ram.arena if planned is None else planned
         sample = Sample(arch, total, _parts(arch, record.layers, unit))
-        return Measured(
-            sample,
-            unit,
-            record.peak_ram.total,
-            record.peak_ram.arena if planned is None else planned,
-            record.flash,
-        )
+        costs = [_cost(row, unit) for row in record.layers]
+        ran = tuple(cost for cost in costs if cost is not None)
+        return Measured(sample, unit, record.peak_ram.total, arena, record.flash, ran)
     raise BenchError(f"the record of {arch} has no run time or no memory: the target cannot count either")
 
 
@@ -139,13 +138,15 @@ def to_json(one: Measured) -> dict[str, Any]:
     return {
         "arch": str(one.sample.arch), "total": one.sample.total, "parts": dict(one.sample.parts),
         "unit": one.unit, "ram": one.ram, "planned": one.planned, "flash": one.flash,
+        "layers": list(one.layers),
     }  # fmt: skip
 
 
 def from_json(row: Mapping[str, Any]) -> Measured:
     """What `to_json` made."""
     sample = Sample(parse(row["arch"]), int(row["total"]), dict(row["parts"]))
-    return Measured(sample, str(row["unit"]), int(row["ram"]), int(row["planned"]), int(row["flash"]))
+    figures = (int(row["ram"]), int(row["planned"]), int(row["flash"]))
+    return Measured(sample, str(row["unit"]), *figures, tuple(map(int, row["layers"])))
 
 
 def _read(path: Path) -> dict[Arch, Measured]:

@@ -84,6 +84,17 @@ def shape_of(value: Any) -> Any:
     return value
 
 
+@dataclass(frozen=True)
+class Planned:
+    """The engine's plan in figures: bytes of arena and flash, MACs, and for each layer that it will
+    run (fused ones count as one) the kernel and the engine's own count of instructions."""
+
+    arena: int
+    flash: int
+    macs: int
+    layers: tuple[tuple[str, int], ...]
+
+
 class EngineNeeds:
     """Asks TinyEngine's planner what networks need on `board`.
 
@@ -97,14 +108,27 @@ class EngineNeeds:
         self.board = board
         self.options = options or Options()
         self.ram_extra, self.flash_extra = ram_extra, flash_extra
+        self._plans: dict[Arch, Planned] = {}
         self._keys: dict[int, Any] = {}
         self._kernels = tuple(Remembered(kernel, self._keys) for kernel in all_kernels(self.options.disabled))
 
     def __call__(self, arch: Arch) -> Need:
         """RAM and flash in bytes, and MACs, of `arch`."""
-        schedule = self.schedule(arch)
-        macs = sum(step.macs for step in schedule.program.steps)
-        return Need(schedule.arena + self.ram_extra, flash_of(schedule) + self.flash_extra, macs)
+        plan = self.plan(arch)
+        return Need(plan.arena + self.ram_extra, plan.flash + self.flash_extra, plan.macs)
+
+    def plan(self, arch: Arch) -> Planned:
+        """The engine's plan for `arch` in figures, worked out once."""
+        if arch not in self._plans:
+            schedule = self.schedule(arch)
+            candidates = [layer.choice.candidate for layer in schedule.layers]
+            self._plans[arch] = Planned(
+                schedule.arena,
+                flash_of(schedule),
+                sum(step.macs for step in schedule.program.steps),
+                tuple((candidate.kernel, candidate.instructions) for candidate in candidates),
+            )
+        return self._plans[arch]
 
     def schedule(self, arch: Arch) -> Schedule:
         """The engine's plan for `arch`."""
@@ -122,3 +146,8 @@ def flash_of(schedule: Schedule) -> int:
     for candidate in candidates:
         shared.update(candidate.shared)
     return sum(candidate.flash for candidate in candidates) + sum(shared.values())
+
+
+def family(kernel: str) -> str:
+    """The kernel's name without the size of its tile: `conv+dw x8` is of the family `conv+dw`."""
+    return kernel.rpartition(" x")[0] or kernel

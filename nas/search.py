@@ -23,8 +23,9 @@ from tinyhil.harness.boards import Board
 from tinyhil.nas.arch import Arch
 from tinyhil.nas.data import Dataset
 from tinyhil.nas.evolution import Budget, Judge, Outcome, Settings, evolve, random_search
-from tinyhil.nas.latency import LatencyModel, Report, choose, evaluate, evaluate_baselines, fit
+from tinyhil.nas.latency import Report, choose, evaluate, evaluate_baselines, fit
 from tinyhil.nas.meter import Measured, Meter
+from tinyhil.nas.planlatency import PlanModel, evaluate_plan, fit_plan
 from tinyhil.nas.planning import EngineNeeds
 from tinyhil.nas.space import Family, Need, Space, grid, pick, rank, sample_spaces
 from tinyhil.nas.supertrain import Covered, Inherited, SuperRecipe, train_supernet
@@ -87,7 +88,7 @@ class Result:
     budget: Budget
     outcome: Outcome
     chance: Outcome
-    model: LatencyModel
+    model: PlanModel
     reports: tuple[Report, ...]
     spaces: tuple[Space, ...]
     violations: int
@@ -118,11 +119,14 @@ class Search:
         needs = self.with_overheads(EngineNeeds(self.board), [*samples, *held_out])
         unit = samples[0].unit
         budget = self.limits.budget(unit, self.board)
-        known = [one.sample for one in samples]
-        model = fit(known, self.engine, self.board.name, unit)
+        known = list(samples)
+        model = fit_plan(known, needs.plan, self.engine, self.board.name)
+        plain = [one.sample for one in samples]
+        checks = [one.sample for one in held_out]
         reports = (
-            evaluate(model, [one.sample for one in held_out]),
-            *evaluate_baselines(known, [one.sample for one in held_out]),
+            evaluate_plan(model, held_out, needs.plan),
+            evaluate(fit(plain, self.engine, self.board.name, unit), checks),
+            *evaluate_baselines(plain, checks),
         )
         for report in reports:
             self.say(f"  {report}")
@@ -134,11 +138,11 @@ class Search:
         holder = [model]
 
         def latency(arch: Arch) -> float:
-            return holder[0].predict(arch).high
+            return holder[0].price(needs.plan(arch)).high
 
         def remeasure(archs: Sequence[Arch]) -> bool:
-            known.extend(one.sample for one in self.meter(archs) if one.sample not in known)
-            holder[0] = fit(known, self.engine, self.board.name, unit)
+            known.extend(one for one in self.meter(archs) if one not in known)
+            holder[0] = fit_plan(known, needs.plan, self.engine, self.board.name)
             return True
 
         judge = Judge(budget, needs, inherited, latency)
@@ -156,7 +160,7 @@ class Search:
         return Result(winner, score, budget, outcome, chance, holder[0], tuple(reports), spaces, violations)
 
     def choose_spaces(
-        self, every: Sequence[Space], needs: EngineNeeds, model: LatencyModel, budget: Budget
+        self, every: Sequence[Space], needs: EngineNeeds, model: PlanModel, budget: Budget
     ) -> tuple[Space, ...]:
         """Stage 1: the spaces whose networks compute most within the budget."""
         effort, path = self.effort, self.folder / "stage1.json"
@@ -169,7 +173,7 @@ class Search:
         self.say(f"stage 1: {effort.stage1} networks of each of {len(every)} spaces, planned by the engine")
 
         def ask(arch: Arch) -> Need:
-            return replace(needs(arch), latency=model.predict(arch).high)
+            return replace(needs(arch), latency=model.price(needs.plan(arch)).high)
 
         sampled = sample_spaces(every, ask, effort.stage1, effort.seed)
         limits = (budget.ram, budget.flash, effort.minimum, budget.latency)

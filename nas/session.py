@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tinyhil.errors import UsageError
 from tinyhil.harness.model.tflite_reader import load_tflite
+from tinyhil.nas.arch import Arch
 from tinyhil.nas.data import Dataset, digits, load_npz
 from tinyhil.nas.deliver import (
     Delivered,
@@ -109,12 +110,12 @@ def run_search(request: Request, folder: Path, say: Say) -> tuple[Result, list[D
         delivered.append(
             deliver(fine_tuned(inherited, data, epochs, request.seed), name, data, meter, folder)
         )
-    judge = Judge(
-        result.budget,
-        EngineNeeds(meter.board),
-        lambda arch: 0.0,
-        lambda arch: result.model.predict(arch).high,
-    )
+    needs = EngineNeeds(meter.board)
+
+    def latency(arch: Arch) -> float:
+        return result.model.price(needs.plan(arch)).high
+
+    judge = Judge(result.budget, needs, lambda arch: 0.0, latency)
     mobile = best_mobilenet(grid(family, widths, resolutions), judge)
     if mobile is not None:
         alone = train_alone(mobile, data, 2 * epochs, request.seed)
@@ -128,7 +129,7 @@ def run_search(request: Request, folder: Path, say: Say) -> tuple[Result, list[D
         "budget": f"RAM {result.budget.ram:,} B, flash {result.budget.flash:,} B, "
         f"run time {result.budget.latency or 'free'} {result.model.unit}",
         "spaces": ", ".join(map(str, result.spaces)),
-        "predicted run time": f"{result.model.predict(result.winner.sample.arch)}",
+        "predicted run time": f"{result.model.price(needs.plan(result.winner.sample.arch))}",
         "scored": result.outcome.scored,
         "rejected": result.outcome.rejected,
         "beyond the budget when measured": result.violations,

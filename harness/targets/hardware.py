@@ -31,6 +31,8 @@ _T = TypeVar("_T")
 
 _POWER_SECONDS = 30.0  # for the power command
 _RETURN_SECONDS = 10.0  # for USB to come back after it
+_HELLO_SECONDS = 5.0  # that the firmware may stay silent after a reset
+_RETRY = 0.5  # seconds until a request is repeated
 _CYCCNT = 0xE000_1004
 _CLOCK_WINDOW = 0.25  # seconds over which the core clock is compared with the host's
 _CLOCK_TOLERANCE = 0.03  # of which the probe's own latency is the most
@@ -40,13 +42,11 @@ _CLOCK_TOLERANCE = 0.03  # of which the probe's own latency is the most
 class HardwareTarget:
     """Runs firmware on the first free board of `places`, all of one kind.
 
-    `lock_timeout` is how many seconds to wait for a free board, `hello_timeout` how long the firmware
-    may stay silent after a reset.
+    `lock_timeout` is how many seconds to wait for a free board.
     """
 
     places: tuple[Place, ...]
     lock_timeout: float = 60.0
-    hello_timeout: float = 5.0
 
     @property
     def mode(self) -> str:
@@ -67,11 +67,11 @@ class HardwareTarget:
             try:
                 run, notes = climb(attempt, rungs, deadline)
             except LadderEnded as end:
-                if not isinstance(end.cause, ProbeNotFound):  # a probe that comes back is as good as before
-                    quarantine(place, str(end.cause))
-                    said = f"{end.cause}. {place.name} is in quarantine; `tinyhil unlock {place.name}`"
-                    raise type(end.cause)(said) from end
-                raise end.cause from end
+                if isinstance(end.cause, ProbeNotFound):  # one that comes back is as good as before
+                    raise end.cause from end
+                quarantine(place, str(end.cause))
+                said = f"{end.cause}. {place.name} is out of use until `tinyhil unlock {place.name}`"
+                raise type(end.cause)(said) from end
         return replace(run, provenance={**run.provenance, "recovery": "; ".join(notes)}) if notes else run
 
     def _attempt(self, place: Place, firmware: Firmware, job: Job, deadline: Deadline, rung: Rung) -> RawRun:
@@ -97,10 +97,11 @@ class HardwareTarget:
         self, chip: Chip, line: SerialLine, firmware: Firmware, job: Job, deadline: Deadline
     ) -> tuple[Session, str]:
         network = firmware.sources.network
-        talk = Conversation(line, deadline.within(self.hello_timeout))
+        hello_deadline = deadline.within(min(_HELLO_SECONDS, deadline.remaining() / 2))
+        talk = Conversation(line, hello_deadline, retry=_RETRY)
         try:
             _check_hello(greet(talk, firmware), firmware.board)
-            talk = Conversation(line, deadline)
+            talk = Conversation(line, deadline, retry=_RETRY)
             return hold(talk, firmware, job), talk.log
         except Crashed as crash:
             raise hard_fault(crash.fault, firmware, crash.fault.layer) from None
@@ -162,9 +163,10 @@ def _diagnosed(chip: Chip, firmware: Firmware, silence: NoAnswer | BadFrame) -> 
             return hard_fault(mailbox.fault, firmware, mailbox.layer)
         else:
             words = mailbox.in_words(firmware)
+    except ProbeNotFound as gone:
+        return ProbeNotFound(f"{gone}. The serial line went silent with it, in the middle of a measurement")
     except BenchError as error:
-        words = f"the probe could not look either: {error}"
-        mailbox = None
+        words, mailbox = f"the probe could not look either: {error}", None
     told = type(silence)(f"{network}: {silence}. Meanwhile {words}")
     # A network that hangs or is slow hangs on every other board too.
     return Hopeless(told) if mailbox is not None and mailbox.state == RUNNING else told

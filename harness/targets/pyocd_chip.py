@@ -152,14 +152,18 @@ def connected(place: Place, board: Board, deadline: Deadline) -> Iterator[Chip]:
             session = Session(probe, options=_options(place, board, deadline))
         finally:
             os.chdir(here)  # pyOCD goes to its project_dir
-        session.open()
     try:
+        with _words(place):
+            session.open()
         chip = Chip(session, place, board)
         chip.check_id()
         yield chip
     finally:
         with contextlib.suppress(exceptions.Error, OSError):
             session.close()
+        with contextlib.suppress(exceptions.Error, OSError):
+            if probe.is_open:  # a session that failed to open leaves its probe claimed
+                probe.close()
 
 
 def _find_probe(place: Place) -> Any:

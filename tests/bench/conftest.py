@@ -14,6 +14,24 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "twin"), str(HERE.parent / "targets")]  # before pyOCD looks for plug-ins
 
 
+FAULT_TABLE = pytest.StashKey[list[tuple[str, int, str, str]]]()
+
+
+@pytest.fixture
+def fault_table(request: pytest.FixtureRequest) -> list[tuple[str, int, str, str]]:
+    """Rows for the table at the end: fault, exit code, time, what the user was told."""
+    return request.config.stash.setdefault(FAULT_TABLE, [])
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Every fault that was injected, and what came of it."""
+    rows = config.stash.get(FAULT_TABLE, [])
+    if rows:
+        terminalreporter.section(f"{len(rows)} faults")
+    for name, code, took, said in rows:
+        terminalreporter.write_line(f"{name:32} exit {code:2} {took:>7}  {said[:150]}")
+
+
 @pytest.fixture(scope="session")
 def firmware_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("firmware")

@@ -15,7 +15,7 @@ JOB = Job(((INPUT,), (OUTPUT,)), repeats=2)
 
 
 def run(place: Any, firmware: Any, seconds: float = 40) -> Any:
-    return HardwareTarget((place,), hello_timeout=3).run(firmware, JOB, Deadline.after(seconds))
+    return HardwareTarget((place,)).run(firmware, JOB, Deadline.after(seconds))
 
 
 def test_it_flashes_runs_and_reads_back(

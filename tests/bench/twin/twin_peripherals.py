@@ -149,7 +149,10 @@ class Peripherals:
                 return
 
     def _on_wire(self, data: bytes) -> bytes:
-        ours, theirs = self.baud(), _SPEEDS.get(termios.tcgetattr(self._slave)[5], 0)
+        theirs = 0
+        with contextlib.suppress(termios.error):  # the other end has vanished
+            theirs = _SPEEDS.get(termios.tcgetattr(self._slave)[5], 0)
+        ours = self.baud()
         if abs(ours - theirs) <= 0.03 * theirs:
             return data
         return bytes(byte * 167 + 13 & 0xFF for byte in data)

@@ -1,0 +1,121 @@
+"""One fault after another, each through the command line a user types: message, exit code, store, time.
+
+After each, the fault is taken away, and the board must be usable again.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench_faults import BENCH, FAULTS, HEALTHY, Bench, Fault
+from click.testing import CliRunner, Result
+
+sys.path.append(str(Path(__file__).parent.parent / "faces"))
+
+from tiny import tiny_tflite
+
+from tinyhil.cli import cli
+from tinyhil.harness.bench.lock import release
+from tinyhil.harness.bench.map import Place, write_map
+from tinyhil.results.store import Store
+
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.skipif(
+        shutil.which("arm-none-eabi-gcc") is None, reason="needs apt install gcc-arm-none-eabi"
+    ),
+]
+
+GRACE = 20.0  # for everything around it, on a busy machine: bounded is what is asked, not fast
+
+
+@pytest.fixture
+def bench(
+    plug_in: Callable[..., Any], tmp_path: Path, firmware_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Bench]:
+    """A healthy bench of one board, and a project with one network."""
+    _, board = plug_in("T1")
+    (tmp_path / "tiny.tflite").write_bytes(tiny_tflite())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TINYHIL_CACHE", str(firmware_cache))
+    monkeypatch.setenv("TINYHIL_LOCK_TIMEOUT", "0.5")
+    place = {"probe": "T1", "serial": board.port}
+
+    def run(timeout: float = 15.0) -> Result:
+        places = [Place(f"board-{place['probe']}", "stm32f746", place["probe"], place["serial"],
+                        tuple(place.get("power", ())), emulated=True)]  # fmt: skip
+        if "second" in place:
+            places.append(place["second"])
+        Path("tinyhil-map.toml").write_text(write_map(places))
+        return CliRunner().invoke(
+            cli,
+            ["run", "tiny.tflite", "--board", "stm32f746", "--timeout", str(timeout)],
+            standalone_mode=False,
+        )
+
+    made = Bench(board, place, tmp_path, monkeypatch, plug_in, run)
+    yield made
+    for undo in made.undo:
+        undo()
+
+
+def exit_code(result: Result) -> int:
+    if isinstance(result.exception, SystemExit) or result.exception is None:
+        return result.exit_code
+    raise result.exception
+
+
+def records() -> list[Any]:
+    path = Path(".tinyhil/results.db")
+    return Store.open(path).query() if path.exists() else []
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_fault(fault: Fault, bench: Bench, monkeypatch: pytest.MonkeyPatch, fault_table: list[Any]) -> None:
+    with monkeypatch.context() as patch:
+        bench.patch = patch
+        fault.inject(bench)
+        before = len(records())
+        began = time.monotonic()
+        result = bench.run(fault.timeout)
+        took = time.monotonic() - began
+    code = exit_code(result)
+    said = result.stderr.strip().splitlines()[-1] if code else "measured, bit-exact"
+    fault_table.append((fault.name, code, f"{took:.1f} s", said))
+
+    assert code == fault.exit_code, result.output
+    assert re.search(fault.words, result.stderr), result.stderr
+    assert took < fault.timeout + GRACE
+    new = records()[before:]
+    if code == BENCH:
+        assert new == []  # nothing was learned of the network
+    elif code == HEALTHY:
+        assert [record.correct.bit_exact for record in new] == [True]
+    else:
+        assert [record.error.code for record in new] == ["HardFault"]
+
+    heal(bench, fault)
+    after = bench.run()
+    assert exit_code(after) == HEALTHY, after.output
+
+
+def heal(bench: Bench, fault: Fault) -> None:
+    """Takes the fault away, and the board out of quarantine if it must be there."""
+    bench.faults.clear()
+    for undo in bench.undo:
+        undo()
+    bench.undo.clear()
+    if fault.name.startswith("serial port"):
+        _, bench.board = bench.plug_in("T9")  # the bridge comes back under another name
+        bench.place["probe"] = "T9"
+        bench.place["serial"] = bench.board.port
+        return
+    was = release(Place("board-T1", "stm32f746", "T1"))
+    assert (was is not None) == fault.kept, was

@@ -15,13 +15,16 @@ from tinyhil.errors import TinyhilError
 # name -> (module:command, what it does)
 COMMANDS = {
     "run": ("tinyhil.harness.commands:run", "Measure models on boards with one or more engines."),
+    "plan": ("tinyhil.harness.plan_commands:plan", "Kernels and memory that TinyEngine would choose."),
+    "export-c": ("tinyhil.harness.plan_commands:export_c", "A network as a C project to take away."),
+    "ablate": ("tinyhil.harness.plan_commands:ablate", "What each optimisation of TinyEngine is worth."),
     "boards": ("tinyhil.harness.commands:boards", "The board kinds, and what stands in for each."),
     "doctor": ("tinyhil.harness.doctor:doctor", "What is present, what is missing, what it would enable."),
     "compare": ("tinyhil.harness.compare_commands:compare", "What got better or worse, or engine by engine."),
     "history": ("tinyhil.harness.compare_commands:history", "A metric over time, and where it stepped."),
     "ci-summary": ("tinyhil.harness.compare_commands:ci_summary", "Markdown for a pull request."),
     "explain": ("tinyhil.harness.latency_commands:explain", "Where a model's estimated cycles go."),
-    "calibrate": ("tinyhil.harness.latency_commands:calibrate", "Fit a board's memory penalties on the board."),
+    "calibrate": ("tinyhil.harness.latency_commands:calibrate", "Fit a board's memory penalties on it."),
     "timing": ("tinyhil.harness.timing.commands:timing", "Estimated cycles of any recorded trace."),
     "report": ("tinyhil.harness.commands:report", "The HTML report of what is in the store."),
     "export": ("tinyhil.harness.commands:export", "The store as JSON, CSV or Parquet."),

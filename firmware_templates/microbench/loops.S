@@ -19,7 +19,7 @@
     .thumb_func
 mb_\name:
     push {r4-r7, lr}
-    nop
+    movs r2, #1 @ branch_random begins with the same coin every time
     .balign 8
 1:
     .endm

@@ -33,7 +33,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
 def blocks_of(image: Image, symbol: str) -> list[tuple[int, bytes]]:
     """The blocks of one iteration: from the loop's head, cut behind each branch, to the last BNE."""
     start, size, _ = next(f for f in image.functions if f[2] == symbol)
-    head = (start + 4 + 7) // 8 * 8  # PUSH, NOP, and on to the next multiple of 8
+    head = (start + 4 + 7) // 8 * 8  # PUSH, MOVS, and on to the next multiple of 8
     code = image.read(head, start + size - head - 2)  # but for the final POP
     assert code is not None
     blocks, place, begin = [], 0, 0

@@ -70,6 +70,19 @@ struct block *block_find(uint32_t address, uint32_t instructions, const uint8_t 
     return block;
 }
 
+void blocks_forget(void) {
+    for (size_t i = 0; i < block_count; i++) {
+        free(in_order[i]->edges);
+        free(in_order[i]);
+    }
+    free(in_order);
+    free(table);
+    in_order = NULL;
+    table = NULL;
+    table_size = block_count = 0;
+    segment_count = 0;
+}
+
 void block_step(struct block *from, struct block *to) {
     for (uint32_t i = 0; i < from->edge_count; i++) {
         struct edge *edge = &from->edges[i];

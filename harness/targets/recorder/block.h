@@ -40,6 +40,9 @@ struct block {
 /* The block with this address and these bytes, made if it is new. NULL: out of memory. */
 struct block *block_find(uint32_t address, uint32_t instructions, const uint8_t *code, uint32_t size);
 
+/* Starts anew, with no blocks and no segments. */
+void blocks_forget(void);
+
 /* Counts one step from `from` to `to`. */
 void block_step(struct block *from, struct block *to);
 

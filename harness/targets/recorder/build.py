@@ -40,6 +40,39 @@ def plugin_api(qemu_version: str) -> int:
     return 1 if version < (9, 0) else 2 if version < (9, 1) else 3
 
 
+def _compiler() -> str:
+    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        raise MissingTool(
+            "the emulators' recorder needs a C compiler on this computer (cc, gcc or clang); install one"
+        )
+    return compiler
+
+
+def _library(cache_dir: Path, name: str, sources: list[Path], identity: str, extra: list[str]) -> Path:
+    """A shared library of the C files in `sources`, from `cache_dir` if it was built before."""
+    compiler = _compiler()
+    flags = [*_FLAGS, *extra]
+    if sys.platform == "darwin":
+        flags += ["-undefined", "dynamic_lookup"]
+    digest = hashlib.sha256("\0".join([identity, _first_line(compiler), *flags]).encode())
+    for source in sources:
+        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    library = cache_dir / f"{name}-{digest.hexdigest()[:16]}.so"
+    if library.exists():
+        return library
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    # Built aside and moved in one step: two runs may build at the same time.
+    with tempfile.TemporaryDirectory(dir=cache_dir) as folder:
+        fresh = Path(folder) / library.name
+        command = [compiler, *flags, *(str(s) for s in sources if s.suffix == ".c"), "-o", str(fresh)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        if done.returncode:
+            raise MissingTool(f"{compiler} cannot build the emulators' recorder:\n{done.stderr.strip()}")
+        fresh.replace(library)
+    return library
+
+
 def build_recorder(cache_dir: Path) -> Path:
     """The compiled plug-in for the installed QEMU; built on first use, then taken from `cache_dir`.
 
@@ -51,32 +84,16 @@ def build_recorder(cache_dir: Path) -> Path:
         raise MissingTool(
             "qemu-system-arm is not installed; `make bench` installs it, or use your package manager"
         )
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
-        raise MissingTool(
-            "the emulator plug-in needs a C compiler on this computer (cc, gcc or clang); install one"
-        )
-    qemu_version = _first_line(qemu)
-    flags = [*_FLAGS, f"-DQEMU_PLUGIN_API={plugin_api(qemu_version)}"]
-    if sys.platform == "darwin":
-        flags += ["-undefined", "dynamic_lookup"]
+    version = _first_line(qemu)
     sources = sorted(_source_folder().glob("*.[ch]"))
-    digest = hashlib.sha256("\0".join([qemu_version, _first_line(compiler), *flags]).encode())
-    for source in sources:
-        digest.update(source.name.encode() + b"\0" + source.read_bytes())
-    library = cache_dir / f"recorder-{digest.hexdigest()[:16]}.so"
-    if library.exists():
-        return library
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    # Built aside and moved in one step: two runs may build at the same time.
-    with tempfile.TemporaryDirectory(dir=cache_dir) as folder:
-        fresh = Path(folder) / library.name
-        command = [compiler, *flags, *(str(s) for s in sources if s.suffix == ".c"), "-o", str(fresh)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-        if done.returncode:
-            raise MissingTool(f"{compiler} cannot build the emulator plug-in:\n{done.stderr.strip()}")
-        fresh.replace(library)
-    return library
+    return _library(cache_dir, "recorder", sources, version, [f"-DQEMU_PLUGIN_API={plugin_api(version)}"])
+
+
+def build_twin_recorder(cache_dir: Path) -> Path:
+    """The recorder for the Unicorn twin, built and kept in the same way. Raises MissingTool."""
+    folder = _source_folder()
+    shared = [p for p in sorted(folder.glob("*.[ch]")) if p.stem in {"block", "cache", "step"}]
+    return _library(cache_dir, "twin", [*shared, folder / "twin" / "twin.c"], "unicorn", [])
 
 
 def plugin_argument(

@@ -11,6 +11,7 @@
 #include "block.h"
 #include "cache.h"
 #include "qemu_plugin.h"
+#include "step.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,7 @@
 
 QEMU_PLUGIN_EXPORT int qemu_plugin_version = QEMU_PLUGIN_API;
 
-enum { MAX_MARKS = 4096, MAX_BLOCK_BYTES = 8192, PREDICTORS = 4096 };
+enum { MAX_MARKS = 4096, MAX_BLOCK_BYTES = 8192 };
 
 struct region {
     char name[16];
@@ -29,57 +30,20 @@ static FILE *trace;
 static uint32_t marks[MAX_MARKS];
 static unsigned mark_count;
 static uint32_t segment_mark; /* the entry at which the running segment began; 0: the reset */
-static bool with_edges, with_icache, with_dcache;
-static struct cache icache, dcache;
+static struct stepper stepper;
+static bool with_dcache;
+static struct cache dcache;
 static struct region regions[MAX_REGIONS];
 static unsigned region_count;
-static struct block *previous; /* the block that ran last */
 
 static void count_only(unsigned vcpu, void *user) {
     (void)vcpu;
     ((struct block *)user)->count[EXECUTED]++;
 }
 
-/* Two-bit saturating counters, by the address of the branch: two blocks can end in the same one. */
-static void predict(struct block *branch, bool taken) {
-    static uint8_t counters[PREDICTORS];
-    static bool ready; /* all start at 1, weakly "not taken" */
-    if (!ready)
-        memset(counters, 1, sizeof counters);
-    ready = true;
-    uint8_t *counter = &counters[((branch->address + branch->size) >> 1) & (PREDICTORS - 1)];
-    branch->count[MISPREDICTED] += (*counter >= 2) != taken;
-    if (taken && *counter < 3)
-        ++*counter;
-    else if (!taken && *counter > 0)
-        --*counter;
-}
-
-static void fetch(struct block *block) {
-    if (block->fetched_at == icache.fills + 1)
-        return; /* nothing was evicted since all of its lines were seen in the cache */
-    uint32_t line = block->address >> icache.line_shift;
-    uint32_t end = (block->address + block->size - 1) >> icache.line_shift;
-    uint32_t fills = icache.fills;
-    for (; line <= end; line++)
-        if (cache_owner(&icache, line, false) < 0)
-            block->count[ICACHE_MISSES] += cache_touch(&icache, line, false, 0).miss;
-    if (icache.replacement == ROUND_ROBIN && icache.sets && icache.fills == fills)
-        block->fetched_at = fills + 1;
-}
-
 static void count_all(unsigned vcpu, void *user) {
-    struct block *block = user;
     (void)vcpu;
-    block->count[EXECUTED]++;
-    if (previous) {
-        block_step(previous, block);
-        if (previous->conditional)
-            predict(previous, block->address != previous->address + previous->size);
-    }
-    if (with_icache)
-        fetch(block);
-    previous = block;
+    step_into(&stepper, user);
 }
 
 static void enter_mark(unsigned vcpu, void *user) {
@@ -175,7 +139,7 @@ static void translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
             qemu_plugin_register_vcpu_tb_exec_cb(tb, enter_mark, QEMU_PLUGIN_CB_NO_REGS, block);
             break;
         }
-    qemu_plugin_register_vcpu_tb_exec_cb(tb, with_edges || with_icache ? count_all : count_only,
+    qemu_plugin_register_vcpu_tb_exec_cb(tb, stepper.edges || stepper.fetch ? count_all : count_only,
                                          QEMU_PLUGIN_CB_NO_REGS, block);
     for (size_t i = 0, at = 0; with_dcache && i < instructions; i++) {
         struct qemu_plugin_insn *instruction = qemu_plugin_tb_get_insn(tb, i);
@@ -227,9 +191,9 @@ static bool parse_argument(const char *argument, const char **out) {
     else if (!strncmp(argument, "marks=", name))
         return parse_marks(value);
     else if (!strncmp(argument, "edges=", name))
-        with_edges = strcmp(value, "0") != 0;
+        stepper.edges = strcmp(value, "0") != 0;
     else if (!strncmp(argument, "icache=", name))
-        return with_icache = cache_parse(&icache, value);
+        return stepper.fetch = cache_parse(&stepper.icache, value);
     else if (!strncmp(argument, "dcache=", name))
         return with_dcache = cache_parse(&dcache, value);
     else if (!strncmp(argument, "region=", name))

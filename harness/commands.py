@@ -138,10 +138,25 @@ def _measure_all(runner: Runner, cases: Sequence[Case]) -> tuple[list[Measuremen
 
 
 @click.command()
-def boards() -> None:
-    """The board kinds: core, clock, memories, and the emulator that stands in."""
+@click.option("--discover", is_flag=True, help="List the debug probes that are connected.")
+@click.option("--write", is_flag=True, help="With --discover: add new boards to the bench map.")
+@click.option("--blink", is_flag=True, help="Prove by flashing which port belongs to which probe.")
+def boards(discover: bool, write: bool, blink: bool) -> None:
+    """The board kinds: core, clock, memories, and the emulator that stands in; and this bench."""
     from rich.console import Console
     from rich.table import Table
+
+    from tinyhil.harness.bench.commands import prove_ports, show_bench, show_connected
+
+    settings = load_settings(Path.cwd())
+    if write and not discover:
+        raise UsageError("--write goes with --discover")
+    if discover:
+        show_connected(settings, write)
+    if blink:
+        prove_ports(settings)
+    if discover or blink:
+        return
 
     table = Table(box=None, pad_edge=False)
     for head in ("board", "core", "clock MHz", "flash KiB", "RAM KiB", "twin"):
@@ -152,6 +167,7 @@ def boards() -> None:
         sizes = (f"{memory.size / 1024:g}" for memory in (board.flash, board.ram))
         table.add_row(name, board.core, clock, *sizes, twin)
     Console().print(table)
+    show_bench(settings)
 
 
 def open_store(store: Path | None) -> tuple[Settings, Store]:

@@ -19,6 +19,8 @@ COMMANDS = {
     "export-c": ("tinyhil.harness.plan_commands:export_c", "A network as a C project to take away."),
     "ablate": ("tinyhil.harness.plan_commands:ablate", "What each optimisation of TinyEngine is worth."),
     "boards": ("tinyhil.harness.commands:boards", "The board kinds, and what stands in for each."),
+    "lock": ("tinyhil.harness.bench.commands:lock", "Keep a board out of use."),
+    "unlock": ("tinyhil.harness.bench.commands:unlock", "Put a board back into use."),
     "doctor": ("tinyhil.harness.doctor:doctor", "What is present, what is missing, what it would enable."),
     "compare": ("tinyhil.harness.compare_commands:compare", "What got better or worse, or engine by engine."),
     "history": ("tinyhil.harness.compare_commands:history", "A metric over time, and where it stepped."),

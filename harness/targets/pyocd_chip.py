@@ -9,7 +9,7 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from tinyhil.harness.deadline import Deadline
 from tinyhil.harness.targets import pyocd_f746
 
 _BLOCK = 0x1000  # bytes per read while comparing, so that a deadline is seen in time
-_DBGMCU_IDCODE = 0xE004_2000  # of most families; [pyocd] chip_id_at says where else
+IDCODE = (0xE004_2000, 0x5C00_1000)  # DBGMCU_IDCODE of most families, and of the H7 (`chip_id_at`)
 _PATIENCE = 2.0  # seconds that pyOCD gives each of its own waits around reset
 
 
@@ -70,7 +70,7 @@ class Chip:
         wanted = self._board.extra.get("pyocd", {}).get("chip_id")
         if wanted is None:
             return
-        address = self._board.extra["pyocd"].get("chip_id_at", _DBGMCU_IDCODE)
+        address = self._board.extra["pyocd"].get("chip_id_at", IDCODE[0])
         found = self.read_word(address) & 0xFFF
         if found != wanted:
             raise WrongBoard(
@@ -147,11 +147,8 @@ def connected(place: Place, board: Board, deadline: Deadline) -> Iterator[Chip]:
     logging.getLogger("pyocd").setLevel(logging.CRITICAL)  # what it says comes back as exceptions
     with _words(place):
         probe = _find_probe(place)
-        here = Path.cwd()
-        try:
-            session = Session(probe, options=_options(place, board, deadline))
-        finally:
-            os.chdir(here)  # pyOCD goes to its project_dir
+        with no_scripts(_options(place, board, deadline)) as options:
+            session = Session(probe, options=options)
     try:
         with _words(place):
             session.open()
@@ -164,6 +161,18 @@ def connected(place: Place, board: Board, deadline: Deadline) -> Iterator[Chip]:
         with contextlib.suppress(exceptions.Error, OSError):
             if probe.is_open:  # a session that failed to open leaves its probe claimed
                 probe.close()
+
+
+@contextlib.contextmanager
+def no_scripts(options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """`options` for a Session that runs no script and reads no settings of the current folder.
+
+    pyOCD looks for both in its project folder, and makes that the current one."""
+    here = Path.cwd()
+    try:
+        yield {**options, "no_config": True, "project_dir": str(pyocd_f746.flashalgo_folder())}
+    finally:
+        os.chdir(here)
 
 
 def _find_probe(place: Place) -> Any:
@@ -190,8 +199,6 @@ def _options(place: Place, board: Board, deadline: Deadline) -> dict[str, Any]:
         "target_override": place.target or settings.get("target", "cortex_m"),
         "connect_mode": settings.get("connect_mode", "halt"),
         "frequency": settings.get("frequency", 4_000_000),
-        "no_config": True,  # nothing of the user's pyocd.yaml, nor a script beside it
-        "project_dir": str(pyocd_f746.flashalgo_folder()),
         "auto_unlock": False,  # unlocking erases the chip: never without being asked
         "vector_catch": "",  # faults are the firmware's to report
         "hide_programming_progress": True,

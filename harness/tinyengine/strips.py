@@ -48,19 +48,6 @@ def gemm_instructions(gemm: Gemm, blocks: int, steps: int) -> int:
     return fixed + steps * (step + blocks * block)
 
 
-@cache
-def _expand_cost(expand: Expand) -> tuple[int, int, int]:
-    """Instructions (once, per block), and bytes of code."""
-    fixed = expand.instructions(0)
-    return fixed, expand.instructions(1) - fixed, expand.code_bytes
-
-
-def expand_instructions(expand: Expand, blocks: int) -> int:
-    """Of widening `blocks` blocks."""
-    fixed, block, _ = _expand_cost(expand)
-    return fixed + blocks * block
-
-
 @dataclass(frozen=True, eq=False)
 class Strip:
     """`sizes`: every number of pixels that one call may be asked for; `row_stride`: bytes between the
@@ -89,7 +76,7 @@ class Strip:
     @property
     def stream_words(self) -> int:
         """Length of the stream, known before it is packed."""
-        post = Post.of(self.recipe)
+        post = Post.common(self.recipe)
         pairs, odd = divmod(self.work.y.channels, 2)
         proved = post.kind == "proved"
         return pairs * (2 + self.pairs + proved + 2 * post.constants) + odd * self._alone
@@ -97,7 +84,7 @@ class Strip:
     @property
     def _alone(self) -> int:
         """Words of a last odd channel."""
-        post = Post.of(self.recipe)
+        post = Post.common(self.recipe)
         return self.pairs + 1 + post.constants + (post.kind == "proved")
 
     @cached_property
@@ -116,7 +103,7 @@ class Strip:
             self.pairs,
             pixels,
             channels,
-            Post.of(self.recipe),
+            Post.common(self.recipe),
             self.pixel_stride,
             self.channel_stride,
             self.core,
@@ -148,7 +135,7 @@ class Strip:
         """Code that other layers may use too."""
         parts = {name: size for g in self._gemms for name, size in g.shared.items()}
         if 4 in self._blocks:
-            parts[f"{self._expand.name}.c"] = _expand_cost(self._expand)[2]
+            parts |= self._expand.shared
         return {**parts, "th_expand.c": 200}
 
     def instructions(self, pixels: int) -> int:
@@ -161,7 +148,7 @@ class Strip:
             if not size or not count:
                 continue
             values = size * kh * kw * self.work.x.channels
-            total += 10 + (expand_instructions(self._expand, count) if size == 4 else 5 * values)
+            total += 10 + (self._expand.instructions(count) if size == 4 else 5 * values)
             total += gemm_instructions(self._gemm(size, 2), count, pairs) if pairs else 0
             total += gemm_instructions(self._gemm(size, 1), count, 1) if odd else 0
         return total
@@ -171,7 +158,7 @@ class Strip:
         files = {name: text for g in self._gemms for name, text in g.files().items()}
         files |= {name: c_file(name) for name in ("th_asm.h", "th_expand.c")}
         if 4 in self._blocks:
-            files[f"{self._expand.name}.c"] = self._expand.text(self.core)
+            files |= self._expand.files(self.core)
         if self.core == "native":
             files |= {name: c_file(name) for name in ("th_twin.h", "th_twin.c")}
         return files

@@ -96,7 +96,7 @@ class ConvCandidate:
     def gemm(self, pixels: int, channels: int) -> Gemm:
         """The micro-kernel for a block of that size."""
         stride = self.work.y.channels
-        return Gemm(self.order.shape[0], pixels, channels, Post.of(self.recipe), stride, 1, self.core)
+        return Gemm(self.order.shape[0], pixels, channels, Post.common(self.recipe), stride, 1, self.core)
 
     @cached_property
     def _blocks(self) -> tuple[int, ...]:
@@ -135,7 +135,7 @@ class ConvCandidate:
         """Code that other layers may use too."""
         parts = {name: size for g in self._gemms for name, size in g.shared.items()}
         if 4 in self._blocks:
-            parts[f"{self.expand.name}.c"] = self.expand.code_bytes
+            parts |= self.expand.shared
         return {**parts, "th_expand.c": 200}
 
     @property
@@ -200,7 +200,7 @@ class ConvCandidate:
         files = {name: text for g in self._gemms for name, text in g.files().items()}
         files |= {name: c_file(name) for name in ("th_asm.h", "th_expand.c")}
         if 4 in self._blocks:
-            files[f"{self.expand.name}.c"] = self.expand.text(self.core)
+            files |= self.expand.files(self.core)
         if self.core == "native":
             files |= {name: c_file(name) for name in ("th_twin.h", "th_twin.c")}
         return Code(self._definition(symbol), files, ('"th_asm.h"', "<string.h>"))
@@ -235,7 +235,9 @@ class ConvCandidate:
         """`pixels` outputs from `at` on, `pixels` a multiple of four or less than four."""
         pairs = self.order.shape[0]
         channels, even = self.work.y.channels, self.work.y.channels // 2 * 2
-        odd_words = pairs + 1 + Post.of(self.recipe).constants + (Post.of(self.recipe).kind == "proved")
+        odd_words = (
+            pairs + 1 + Post.common(self.recipe).constants + (Post.common(self.recipe).kind == "proved")
+        )
         split = self.stream.size - (odd_words if channels % 2 else 0)
         out = [
             f"static void {symbol}_strip(const int8_t *source, uint32_t at, uint32_t pixels, int8_t *y,",

@@ -202,7 +202,7 @@ def pack(
     lanes = padded[:, order]
     both = 256 * lanes[1::2] + lanes[::2] & 0xFFFF
     packed = both[..., 0] | both[..., 1] << 16  # [pairs of channels, pairs of inputs]
-    proved = isinstance(recipe, Proved)
+    proved, post = isinstance(recipe, Proved), Post.of(recipe)
     stream: list[int] = []
     for first in range(0, channels, 8):
         pairs = [(c, min(c + 1, channels - 1)) for c in range(first, min(first + 8, channels), 2)]
@@ -212,7 +212,11 @@ def pack(
             stream += [int(bias[even]), own + int(bias[even])]
         stream += packed[first // 2 : first // 2 + len(pairs)].T.reshape(-1).tolist()
         for even, odd in [] if is_uniform(recipe) else pairs:
-            stream += [*([offset(recipe, even)] if proved else []), *words(recipe, even), *words(recipe, odd)]
+            stream += [
+                *([offset(recipe, even)] if proved else []),
+                *words(recipe, even, post),
+                *words(recipe, odd, post),
+            ]
     return as_int32(stream)
 
 
@@ -300,7 +304,7 @@ class DenseCandidate:
         constants: list[int] = []
         if is_uniform(self.recipe):
             first = [offset(self.recipe, 0)] if isinstance(self.recipe, Proved) else []
-            constants = as_int32([*first, *words(self.recipe, 0)]).tolist()
+            constants = as_int32([*first, *words(self.recipe, 0, Post.of(self.recipe))]).tolist()
         shape = ", ".join(map(str, constants)) or "0"
         lines = [
             f"static const int32_t {symbol}_stream[{self.stream.size}] = {{",

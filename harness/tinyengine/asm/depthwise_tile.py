@@ -429,7 +429,7 @@ def pack_channel(
     pairs = [[int(row[a] | row[b] << 16) for a, b in tile.taps.pairs] for row in lanes]
     singles = [[int(row[t]) for t in tile.taps.singles] for row in lanes]
     start = 256 * bias + offset(recipe, channel)
-    after = words(recipe, channel)
+    after = words(recipe, channel, tile.post)
     if tile.resident:
         flat = [w for row in singles for w in row]
         return as_int32([*(w for row in pairs for w in row), *_two_by_two(flat), start, *after])

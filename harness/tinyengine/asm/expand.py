@@ -22,6 +22,7 @@ from tinyhil.harness.tinyengine.asm.emit import Asm
 
 _UNROLL = 12  # words that are unrolled: 13 instructions each
 _POINTERS = ("r0", "r3", "r12", "lr")
+_STEP, _REST, _FRAME = 24, 32, 36
 
 
 def pair_order(rows: int, run: int) -> npt.NDArray[np.intp]:
@@ -29,6 +30,11 @@ def pair_order(rows: int, run: int) -> npt.NDArray[np.intp]:
     firsts = [k for word in range(0, run, 4) for k in (word, word + 1) if k < run]
     order = [(row * run + k, row * run + k + 2 if k + 2 < run else -1) for row in range(rows) for k in firsts]
     return np.array(order, np.intp).reshape(-1, 2)
+
+
+@cache
+def _assembled(expand: Expand) -> tuple[Asm, tuple[int, int]]:
+    return expand.assemble()
 
 
 @dataclass(frozen=True)
@@ -66,26 +72,54 @@ class Expand:
         """C declaration."""
         return f"void {self.name}({', '.join(self.parameters)});"
 
-    def text(self, core: str) -> str:
-        """The file that defines it."""
-        head = f'#include "th_asm.h"\n\n{self.prototype}\n\n'
+    @property
+    def turn(self) -> int:
+        """Words per turn where the code is shared by runs of any length, 0 where it is this length's own."""
+        if self.rows > 1 or not self.step or self.run % 4 or self.words <= 6:
+            return 0
+        return next((u for u in (6, 5, 4) if self.words % u == 0), 0)
+
+    @property
+    def shared_name(self) -> str:
+        """Symbol of the code that runs of any length share."""
+        return f"th_expand_u{self.turn}"
+
+    def files(self, core: str) -> dict[str, str]:
+        """The files that define it, by name."""
+        own, head = f"{self.name}.c", f'#include "th_asm.h"\n\n{self.prototype}\n\n'
         if core == "native":
-            return head + self._twin()
+            return {own: head + self._twin()}
         comment = (
-            f"{self.rows} x {self.run} bytes of four pixels to 16-bit pairs: see expand.py.",
+            ("Runs" if self.turn else f"{self.rows} x {self.run} bytes")
+            + " of four pixels to 16-bit pairs: see expand.py.",
             "r0, r3, r12, lr windows, r2 blocks, r4-r11 values.",
         )
-        return head + self._assemble()[0].function(self.name, self.parameters, comment)
+        asm = _assembled(self)[0]
+        if not self.turn:
+            return {own: head + asm.function(self.name, self.parameters, comment)}
+        parameters = (*self.parameters, "const struct th_expand_shape *shape")
+        prototype = f"void {self.shared_name}({', '.join(parameters)});"
+        shape = (self.step, self.words // self.turn, self.step - 4 * self.words)
+        return {
+            f"{self.shared_name}.c": f'#include "th_asm.h"\n\n{prototype}\n\n'
+            + asm.function(self.shared_name, parameters, comment),
+            own: f"{head}{prototype}\n\nvoid {self.name}({', '.join(self.parameters)})\n{{\n"
+            f"    static const struct th_expand_shape shape = {{{', '.join(map(str, shape))}}};\n"
+            f"    {self.shared_name}(source, blocks, blocks_end, &shape);\n}}\n",
+        }
+
+    @property
+    def shared(self) -> dict[str, int]:
+        """Bytes of code in each of the files."""
+        code = _assembled(self)[0].code_bytes
+        if not self.turn:
+            return {f"{self.name}.c": code}
+        return {f"{self.shared_name}.c": code, f"{self.name}.c": 28}
 
     def instructions(self, blocks: int) -> int:
         """For that many blocks."""
-        fixed, per_block = self._assemble()[1]
+        fixed, per_block = _assembled(self)[1]
         return fixed + blocks * per_block
-
-    @property
-    def code_bytes(self) -> int:
-        """Flash of the code."""
-        return self._assemble()[0].code_bytes
 
     def _twin(self) -> str:
         window = "source + i * STEP" if self.step else "source + windows[i]"
@@ -102,30 +136,42 @@ class Expand:
             f"        {advance}\n    }}\n}}\n"
         )
 
-    @cache  # noqa: B019 - keyed by value; a network has a few dozen variants
-    def _assemble(self) -> tuple[Asm, tuple[int, int]]:
-        """The code, and instructions (once, per block). Frame: table, blocks' end, row and word
-        counters, source."""
+    def assemble(self) -> tuple[Asm, tuple[int, int]]:
+        """The code, and instructions (once, per block). Frame: table or turns left, blocks' end, row and
+        word counters, source; then struct th_expand_shape."""
         a = Asm()
-        a.enter(20)
+        a.enter(_FRAME)
         a.op("str r2, [sp, #4]", "mov r2, r1")
-        if not self.step:
+        if self.turn:
+            a.op("ldm r3, {r4-r6}", f"add r3, sp, #{_STEP}", "stm r3, {r4-r6}")
+        elif not self.step:
             a.op("str r3, [sp]", "str r0, [sp, #16]")
-        fixed = a.lap() + 2
+        fixed = a.lap() + (6 if self.turn else 2)
         a.label(1)
-        if self.step:
+        if self.turn:
+            a.op(f"ldrd r4, r5, [sp, #{_STEP}]", "str r5, [sp]")
+            a.op(*(f"add {pointer}, {before}, r4" for before, pointer in pairwise(_POINTERS)))
+        elif self.step:
             for before, pointer in pairwise(_POINTERS):
                 a.add(pointer, self.step, "r4", before)
         else:
             a.op("ldr r1, [sp]", "ldm r1!, {r0, r3, r12, lr}", "str r1, [sp]", "ldr r1, [sp, #16]")
             a.op(*(f"add {pointer}, r1" for pointer in _POINTERS))
-        per_block = a.lap() + self._rows(a)
-        if self.step:
-            # the last pointer has moved to the end of its window
-            a.add("r0", self.step - self._travelled, "r4", "lr")
+        per_block = a.lap()
+        if self.turn:
+            a.label(3)
+            for _ in range(self.turn):
+                self._word(a, pairs=2)
+            a.op("ldr r4, [sp]", "subs r4, #1", "str r4, [sp]", "bne 3b")
+            per_block += a.lap() * (self.words // self.turn)
+            a.op(f"ldr r4, [sp, #{_REST}]", "add r0, lr, r4")
+        else:
+            per_block += self._rows(a)
+            if self.step:  # the last pointer has moved to the end of its window
+                a.add("r0", self.step - self._travelled, "r4", "lr")
         a.op("ldr r1, [sp, #4]", "cmp r2, r1", "bne 1b")
         per_block += a.lap()
-        a.leave(20)
+        a.leave(_FRAME)
         return a, (fixed, per_block)
 
     @property

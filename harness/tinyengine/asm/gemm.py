@@ -11,7 +11,8 @@ result does not, since |256 * x1| < 2^31 was checked on the weights (requant.cho
 and one SXTB16 for the weights, four loads for the activations, eight SMLAD: 14 instructions for 16 MACs.
 
 Stream of one channel pair: bias0, 256 * bias1 + bias0 + offset1, W[pairs], [offset0,] constants of
-channel 0, constants of channel 1. A last odd channel is alone: bias0, W[pairs] with plain lanes, ....
+channel 0, constants of channel 1; these are multipliers alone where one addend serves all channels. A
+last odd channel stands alone: bias0, W[pairs] with plain lanes, its constants.
 
 Registers: r0 activations, r1 stream, r2 W, r3 SXTB16(W), r12 and lr pixels, r4-r11 accumulators. The
 kernel runs over all channels and, for each, over all blocks of a strip: weights stay in the data cache.
@@ -43,7 +44,7 @@ _PARAMETERS = (
 )
 _BLOCKS, _OUT, _BLOCKS_END, _STREAM, _OUT_BASE, _BLOCK_END = 0, 4, 8, 12, 16, 20
 _SHAPE = _BLOCK_BYTES = 28  # struct th_gemm_shape
-_PIXEL_STRIDE, _CHANNEL_STRIDE, _STEP, _FRAME = 32, 36, 40, 44
+_PIXEL_STRIDE, _CHANNEL_STRIDE, _STEP, _ADDEND, _FRAME = 32, 36, 40, 44, 48
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,9 @@ class Gemm:
         if turn:
             a.op(f"ldr r3, [sp, #{_FRAME + SAVED + 4}]", "ldm r3, {r4-r7}", f"add r3, sp, #{_SHAPE}")
             a.op("stm r3, {r4-r7}")
+        if self.post.addend is not None:
+            a.load_constant("r3", self.post.addend & 0xFFFFFFFF)
+            a.op(f"str r3, [sp, #{_ADDEND}]")
         fixed = a.lap() + (2 + _WRAPPER_INSTRUCTIONS if turn else 2)
         a.label(1)
         a.op(f"str r1, [sp, #{_STREAM}]")
@@ -260,16 +264,24 @@ class Gemm:
         """Separate the two sums, requantise, store, and move the output pointer to the next block."""
         accs = [[self._acc(p, c) for p in range(self.pixels)] for c in range(self.channels)]
         proved, each = self.post.kind == "proved", self.post.constants
-        constants = ["r2", "r3", "r12"][: 3 if proved else each]
+        common = self.post.addend is not None
+        if common:  # offset0, both multipliers
+            constants = ["r2", "r3", "lr"][: 1 + self.channels]
+        else:
+            constants = ["r2", "r3", "r12"][: 3 if proved else each]
         _load(a, constants[1:] if pipelined else constants)
-        a.op(f"ldr lr, [sp, #{_OUT}]")
+        a.op(f"ldr r12, [sp, #{_ADDEND}]" if common else f"ldr lr, [sp, #{_OUT}]")
         for p in range(self.pixels):
             if self.channels == 2:
                 a.op(f"sub {accs[1][p]}, {accs[1][p]}, {accs[0][p]}")
             if proved:
                 a.op(f"add {accs[0][p]}, r2, {accs[0][p]}, lsl #8")
         self.post.finish(a, accs[0], *(("r3", "r12", "") if proved else ("r2", "r3", "r12")))
-        if self.channels == 2:
+        if common:
+            if self.channels == 2:
+                self.post.finish(a, accs[1], "lr", "r12", "")
+            a.op(f"ldr lr, [sp, #{_OUT}]")
+        elif self.channels == 2:
             if not proved:
                 for r in accs[1]:
                     a.op(f"asr {r}, {r}, #8")
@@ -281,7 +293,7 @@ class Gemm:
 
     def _store_anywhere(self, a: Asm, accs: list[list[str]]) -> None:
         """Finish the second channel and store with strides that are known when it runs."""
-        if self.channels == 2:
+        if self.channels == 2 and self.post.addend is None:
             self.post.finish(a, accs[1], "r2", "r3", "r12")
         a.op(f"ldrd r2, r3, [sp, #{_PIXEL_STRIDE}]")
         for p in range(self.pixels):
@@ -295,11 +307,11 @@ class Gemm:
 
     def _store_near(self, a: Asm, accs: list[list[str]]) -> None:
         """Finish the second channel and store with strides in the instructions."""
-        proved = self.post.kind == "proved"
+        proved, common = self.post.kind == "proved", self.post.addend is not None
         advance = self.pixels * self.pixel_stride
         base = -advance if advance <= 255 else 0
         for p, r in enumerate(accs[0]):
-            if self.channels == 2 and proved:
+            if self.channels == 2 and proved and not common:
                 self.post.finish(a, [accs[1][p]], "r2", "r3", "")
             self.post.saturate(a, r)
             place = f"[lr], #{advance}" if base and p == 0 else f"[lr, #{base + p * self.pixel_stride}]"
@@ -357,7 +369,7 @@ def pack(
         both = 256 * lanes[c + 1] + lanes[c] & 0xFFFF
         stream += [int(bias[c]), 256 * int(bias[c + 1]) + int(bias[c]) + offset(recipe, c + 1)]
         stream += (both[:, 0] | both[:, 1] << 16).tolist()
-        stream += [*_first(recipe, c), *words(recipe, c + 1)]
+        stream += [*_first(recipe, c), *words(recipe, c + 1, Post.common(recipe))]
     if channels % 2:
         c = channels - 1
         alone = lanes[c] & 0xFFFF
@@ -366,4 +378,7 @@ def pack(
 
 
 def _first(recipe: Recipe, c: int) -> list[int]:
-    return [*([offset(recipe, c)] if isinstance(recipe, Proved) else []), *words(recipe, c)]
+    return [
+        *([offset(recipe, c)] if isinstance(recipe, Proved) else []),
+        *words(recipe, c, Post.common(recipe)),
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -16,39 +16,50 @@ from tinyhil.harness.tinyengine.asm.requant import Proved, Recipe
 class Post:
     """The part of a recipe that is code: the same for all channels of a layer.
 
-    `shift` is None where each channel brings its own in the stream. Constants of a channel follow in
-    the order of `words`; `proved` takes 256 * x + offset, `rounded` takes x.
+    `shift` and `addend` are None where each channel brings its own in the stream. Constants of a channel
+    follow in the order of `words`; `proved` takes 256 * x + offset, `rounded` takes x.
     """
 
     kind: Literal["proved", "rounded"]
     shift: int | None
     low: int
     high: int
+    addend: int | None = None
 
     @staticmethod
     def of(recipe: Recipe) -> Post:
-        """The code of a recipe."""
+        """The code of a recipe, every channel with its own addend."""
         if isinstance(recipe, Proved):
             return Post("proved", recipe.shift, recipe.low, recipe.high)
         uniform = bool((recipe.shift == recipe.shift[0]).all())
         return Post("rounded", int(recipe.shift[0]) if uniform else None, recipe.low, recipe.high)
 
+    @staticmethod
+    def common(recipe: Recipe) -> Post:
+        """The same with one addend for all channels, where a proven recipe has that."""
+        post = Post.of(recipe)
+        if isinstance(recipe, Proved) and (recipe.addend == recipe.addend[0]).all():
+            return replace(post, addend=int(recipe.addend[0]))
+        return post
+
     @property
     def constants(self) -> int:
-        """Words per channel: multiplier, addend and, where channels differ, shift."""
-        return 2 if self.shift is not None else 3
+        """Words per channel: multiplier and, where channels differ, addend and shift."""
+        return 1 + (self.addend is None) + (self.shift is None)
 
     @property
     def tag(self) -> str:
         """Part of a symbol name."""
         clamp = "" if (self.low, self.high) == (-128, 127) else f"_{self.low + 128}to{self.high + 128}"
-        return f"{self.kind[0]}{'v' if self.shift is None else self.shift}{clamp}"
+        addend = "" if self.addend is None else f"a{self.addend & 0xFFFFFFFF:x}"
+        return f"{self.kind[0]}{'v' if self.shift is None else self.shift}{addend}{clamp}"
 
     @property
     def c_fields(self) -> str:
         """The fields of `struct th_post`."""
         shift = -1 if self.shift is None else self.shift
-        return f"{{{int(self.kind == 'proved')}, {shift}, {self.low}, {self.high}}}"
+        common = "0, 0" if self.addend is None else f"1, {self.addend}"
+        return f"{{{int(self.kind == 'proved')}, {shift}, {self.low}, {self.high}, {common}}}"
 
     def finish(self, asm: Asm, registers: Sequence[str], multiplier: str, addend: str, shift: str) -> None:
         """Accumulators to clamped bytes in place; `proved` wants them scaled by 256, `rounded` plain."""
@@ -75,10 +86,12 @@ class Post:
             asm.op(f"cmp {r}, #{self.high}", "it gt", f"movgt {r}, #{self.high}")
 
 
-def words(recipe: Recipe, channel: int) -> list[int]:
-    """The constants of one channel as they stand in the stream: multiplier, addend[, shift]."""
-    found = [int(recipe.multiplier[channel]), int(recipe.addend[channel])]
-    if Post.of(recipe).shift is None and not isinstance(recipe, Proved):
+def words(recipe: Recipe, channel: int, post: Post) -> list[int]:
+    """The constants of one channel as they stand in the stream: multiplier[, addend][, shift]."""
+    found = [int(recipe.multiplier[channel])]
+    if post.addend is None:
+        found.append(int(recipe.addend[channel]))
+    if post.shift is None and not isinstance(recipe, Proved):
         found.append(int(recipe.shift[channel]))
     return found
 

@@ -11,7 +11,8 @@ thresholds: T[n] = the least x whose output is n or more. A cheaper non-decreasi
   from one side, and any value in the intersection of all these intervals is a proof. The intersection
   is rarely empty where outputs lie on one side of the zero point (every layer with ReLU), and mostly
   empty where TFLM's halves round away from zero on both sides. `shift` is the same for all channels; a
-  smaller one than a channel's own costs precision, but rarely the proof.
+  smaller one than a channel's own costs precision, but rarely the proof. `addend` is, too, if slightly
+  other multipliers allow it, which is nearly always: then it need not stand beside every channel.
 * `Rounded`, five instructions on x, equal to TFLM by construction:
       v = (x * 2^32 + x * (2*m - 2^32) + 2^31) >> 32           SMMLAR: the rounding doubling high multiply
       out = saturate8((v + (v >> 31) + addend) >> shift)       ADD ASR #31, ADD, ASR, SSAT
@@ -23,6 +24,7 @@ one accumulator only, however large: its output is a constant, and kernels start
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -35,6 +37,7 @@ from tinyhil.harness.tinyengine.work import Requant
 Ints: TypeAlias = npt.NDArray[np.int64]
 
 _MAX_SHIFT = 22  # thresholds stay inside int64 up to here
+_CHANGES = 100  # how far a multiplier may be changed in search of a common addend
 _ADDENDS = 64  # how many addends are tried until an offset falls into the proven interval
 _CONSTANT_SHIFT = 23
 _GRID = 4  # shifts that are tried first are multiples of it, so that layers share code
@@ -142,31 +145,39 @@ def _prove(requant: Requant, reach: Reach, constant: npt.NDArray[np.bool_], valu
         return None
     if varying.size and not _fits_int32(reach, np.maximum(shifts, 0), varying):
         return None
-    for shift in dict.fromkeys((most // _GRID * _GRID or most, most)):
-        found = _members(requant, reach, varying.tolist(), shift)
-        if None not in found.values():
+    shifts_tried = dict.fromkeys((most // _GRID * _GRID or most, most))
+    at_zero = bool((value[constant] == requant.zero_point).all())
+    for common, shift in [*((True, s) for s in shifts_tried if at_zero), *((False, s) for s in shifts_tried)]:
+        found = _members(requant, reach, varying.tolist(), shift, common)
+        if found is not None:
             break
     else:
         return None
     multiplier, offset = np.zeros_like(shifts), np.zeros_like(shifts)
     addend = (value << shift) + (1 << (shift - 1))
     for c, member in found.items():
-        assert member is not None
         multiplier[c], offset[c], addend[c] = member
     return Proved(multiplier, offset, addend, shift, requant.low, requant.high)
 
 
 def _members(
-    requant: Requant, reach: Reach, channels: list[int], shift: int
-) -> dict[int, tuple[int, int, int] | None]:
-    """Constants of each channel; the same for all where one scale serves a whole layer."""
+    requant: Requant, reach: Reach, channels: list[int], shift: int, common: bool
+) -> dict[int, tuple[int, int, int]] | None:
+    """Constants of each channel, or None if one of them has none: with one addend for all if `common`;
+    all the same where one scale serves the whole layer."""
     scales = {(int(requant.multiplier[c]), int(requant.shift[c])) for c in channels}
     if len(scales) == 1 and len(channels) == reach.low.size:
         widest = Reach(np.full_like(reach.low, reach.low.min()), np.full_like(reach.high, reach.high.max()))
-        common = _interval_member(requant, widest, channels[0], shift)
-        if common is not None:
-            return dict.fromkeys(channels, common)
-    return {c: _interval_member(requant, reach, c, shift) for c in channels}
+        member = _interval_member(requant, widest, channels[0], shift, common)
+        if member is not None:
+            return dict.fromkeys(channels, member)
+    found = {}
+    for c in channels:
+        member = _interval_member(requant, reach, c, shift, common)
+        if member is None:
+            return None
+        found[c] = member
+    return found
 
 
 def _fits_int32(reach: Reach, left: Ints, channels: npt.NDArray[np.int64]) -> bool:
@@ -174,15 +185,19 @@ def _fits_int32(reach: Reach, left: Ints, channels: npt.NDArray[np.int64]) -> bo
     return bool((low >= -(1 << 31)).all() and (high < 1 << 31).all())
 
 
-def _interval_member(requant: Requant, reach: Reach, c: int, shift: int) -> tuple[int, int, int] | None:
-    """(multiplier, offset, addend) of channel c that meet every threshold."""
+def _interval_member(
+    requant: Requant, reach: Reach, c: int, shift: int, common: bool
+) -> tuple[int, int, int] | None:
+    """(multiplier, offset, addend) of channel c that meet every threshold; if `common`, with the addend
+    that depends on nothing but the zero point and the shift."""
     m, e = int(requant.multiplier[c]), int(requant.shift[c])
     n, t = thresholds(m, e, requant.zero_point, requant.low, requant.high)
     low, high = int(reach.low[c]), int(reach.high[c])
     down = 7 - e - shift  # the common shift is smaller than this channel's own: drop low bits of m
     scaled = (m + (1 << down >> 1)) >> down
     reached, missed = t <= high, t > low
-    for multiplier in (scaled, scaled + 1, scaled - 1):
+    for change in sorted(range(-_CHANGES, _CHANGES + 1), key=abs) if common else (0, 1, -1):
+        multiplier = scaled + change
         if not 0 < multiplier < 1 << 31:
             continue
         goal = n << (shift + 32)
@@ -190,17 +205,21 @@ def _interval_member(requant: Requant, reach: Reach, c: int, shift: int) -> tupl
         most = goal - 256 * multiplier * np.minimum(t - 1, high) - 1
         bottom = int(least[reached].max()) if reached.any() else int(most[missed].min())
         top = int(most[missed].min()) if missed.any() else bottom
-        member = _representable(bottom, top, multiplier)
+        if bottom > top:
+            continue
+        nominal = (requant.zero_point << shift) + (1 << (shift - 1))
+        addends = [nominal] if common else range(bottom >> 32, (bottom >> 32) - _ADDENDS, -1)
+        member = _representable(bottom, top, multiplier, addends)
         if member is not None and _sums_fit(multiplier, *member, low, high):
             return multiplier, *member
     return None
 
 
-def _representable(bottom: int, top: int, multiplier: int) -> tuple[int, int] | None:
+def _representable(bottom: int, top: int, multiplier: int, addends: Iterable[int]) -> tuple[int, int] | None:
     """(offset, addend) with bottom <= offset * multiplier + addend * 2^32 <= top and a small offset."""
-    for addend in range(bottom >> 32, (bottom >> 32) - _ADDENDS, -1):
+    for addend in addends:
         offset = -((-(bottom - (addend << 32))) // multiplier)
-        if offset * multiplier + (addend << 32) <= top and offset < 4096:
+        if 0 <= offset < 4096 and offset * multiplier + (addend << 32) <= top:
             return offset, addend
     return None
 

@@ -24,12 +24,15 @@ static inline uint32_t th_pair(int32_t first, int32_t second)
     return ((uint32_t)first & 0xFFFFu) | ((uint32_t)second << 16);
 }
 
-/* How an accumulator becomes a byte: see post.py. `shift` is -1 where the stream brings it. */
+/* How an accumulator becomes a byte: see post.py. `shift` is -1 where the stream brings it; `addend`
+ * counts where it is the same for all channels (`common`). */
 struct th_post {
     int8_t proved;
     int8_t shift;
     int8_t low;
     int8_t high;
+    int8_t common;
+    int32_t addend;
 };
 
 /* One block of output pixels times one or two channels: see gemm.py. Strides in bytes. */
@@ -48,6 +51,13 @@ struct th_gemm_shape {
     uint32_t pixel_stride;
     uint32_t channel_stride;
     uint32_t step; /* from a pair of channels to the next */
+};
+
+/* A layer's windows for widening code that layers of any size share. */
+struct th_expand_shape {
+    uint32_t step; /* from a window to the next, in bytes */
+    uint32_t turns;
+    int32_t rest; /* from the end of a window to the next one, in bytes */
 };
 
 /* Up to eight outputs at a time of a fully-connected layer: see dense.py. */

@@ -5,7 +5,7 @@ int8_t th_post_twin(struct th_post post, int32_t x, const int32_t *constants)
     int32_t shift = post.shift < 0 ? constants[2] : post.shift;
     int32_t y;
     if (post.proved) {
-        y = (int32_t)((int64_t)x * constants[0] >> 32) + constants[1];
+        y = (int32_t)((int64_t)x * constants[0] >> 32) + (post.common ? post.addend : constants[1]);
     } else {
         int64_t doubled = (int64_t)x * ((int64_t)1 << 32) + (int64_t)x * constants[0];
         int32_t high = (int32_t)((doubled + ((int64_t)1 << 31)) >> 32);
@@ -19,7 +19,7 @@ int8_t th_post_twin(struct th_post post, int32_t x, const int32_t *constants)
 void th_gemm_twin(const struct th_gemm *g, const uint32_t *blocks, const int32_t *stream, int8_t *out,
                   const uint32_t *blocks_end, const int32_t *stream_end)
 {
-    uint32_t constants = g->post.shift < 0 ? 3 : 2;
+    uint32_t constants = (g->post.common ? 1u : 2u) + (g->post.shift < 0);
     while (stream != stream_end) {
         const int32_t *bias = stream, *weights = bias + g->channels, *after = weights + g->pairs;
         int32_t offset0 = g->post.proved ? *after++ : 0;

@@ -184,11 +184,16 @@ class BlockCandidate:
                 shared_rows = max(dw.kernel[0] - dw.strides[0], 0)
                 total += channels * (25 + shared_rows * s.planes.row_stride // 2)
         fill = 15 + (
-            s.widen.instructions(dw.x.width) if s.widen is not None else channels * (6 + 3 * dw.x.width)
+            s.widen.instructions(dw.x.width) if s.widen is not None else self._sorting(dw.x.width, channels)
         )
         if self._band_bytes and self.parts.first is not None:
             fill += self.parts.first.kernel[0] * (40 + self._band_stride // 2)
         return total + dw.x.height * fill
+
+    @staticmethod
+    def _sorting(width: int, channels: int) -> int:
+        """One call of nn_sort_row, counted on GCC's code."""
+        return channels // 4 * (12 + width // 4 * 28 + width % 4 * 10) + channels % 4 * (8 + 5 * width)
 
     # -- code
 
@@ -196,9 +201,13 @@ class BlockCandidate:
         """The block's function; micro-kernels come as helper files."""
         s, dw = self.stages, self.parts.depthwise
         files = {"nn_math.h": static_text("nn_math.h"), **s.planes.files()}
+        if s.widen is None:
+            files["nn_planes.h"] = static_text("nn_planes.h")
         prototypes = list(s.planes.prototypes())
         definitions = [s.planes.definition(f"{symbol}_depthwise")]
         includes = {'"nn_math.h"', "<string.h>", *s.planes.includes()}
+        if s.widen is None:
+            includes.add('"nn_planes.h"')
         for part, name in ((s.widen, "widen"), (s.project, "project")):
             if part is not None:
                 files |= part.files()
@@ -258,16 +267,8 @@ class BlockCandidate:
         dw, first = self.parts.depthwise, self.parts.first
         if first is None:
             row = dw.x.width * dw.x.channels
-            lines = [
-                f"for (int32_t c = 0; c < {dw.x.channels}; c++) {{",
-                f"    const int8_t *const from = x0 + in * {row} + c;",
-                f"    int8_t *const plane = to + c * {self.stages.planes.plane_bytes};",
-                "#pragma GCC unroll 4",
-                f"    for (int32_t i = 0; i < {dw.x.width}; i++) {{",
-                f"        plane[i] = from[i * {dw.x.channels}];",
-                "    }",
-                "}",
-            ]
+            sizes = f"{dw.x.width}, {dw.x.channels}, {self.stages.planes.plane_bytes}"
+            lines = [f"nn_sort_row(x0 + in * {row}, to, {sizes});"]
         elif not self._band_bytes:
             row = first.x.width * first.x.channels * first.strides[0]
             lines = [f"{symbol}_widen(x0 + in * {row}, {dw.x.width}, to, blocks);"]

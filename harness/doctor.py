@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 
@@ -53,10 +54,23 @@ def doctor() -> None:
         _line(tool.present(), tool.name, tool.enables, f"apt-get install {' '.join(tool.packages)}")
     for part in OPTIONAL:
         _line(part.present(), part.name, part.enables, part.get, optional=True)
+    _kits()
     missing = missing_tools("bench")
     if missing:
         click.echo(f"\nAs root, run:\n  {' '.join(install_command(missing))}")
         sys.exit(1)
+
+
+def _kits() -> None:
+    """The library kits of the engines that need one."""
+    from tinyhil.harness.boards import all_boards
+    from tinyhil.harness.peers.kit import kit_status
+    from tinyhil.harness.settings import load_settings
+
+    tables = load_settings(Path.cwd()).engines
+    for engine in ("cmsis-nn", "tflm"):
+        usable, words = kit_status(engine, tables.get(engine, {}), all_boards())
+        click.echo(f"{'ok     ' if usable else '-      '} {f'kit of {engine}':18} {words}")
 
 
 def _line(present: bool, name: str, enables: str, get: str, optional: bool = False) -> None:

@@ -183,6 +183,25 @@ def _mismatch(member: Object, board: Board) -> str:
     return ""
 
 
+def kit_status(engine: str, table: Mapping[str, Any], boards: Mapping[str, Board]) -> tuple[bool, str]:
+    """Whether the kits of `engine` can be used, and which there are, or what is wrong or missing."""
+    folders = kit_folders(engine, table)
+    if not folders:
+        return False, how_to(engine)
+    said = []
+    for folder in folders:
+        try:
+            kit = read_kit(folder)
+            board = next((b for b in boards.values() if b.core == kit.core), None)
+            if kit.name != engine or board is None:
+                return False, f"{folder}: a kit of {kit.name} for {kit.core}, which no board here has"
+            check_kit(kit, board)
+        except UsageError as error:
+            return False, str(error)
+        said.append(f"{kit.version} for {kit.core} ({' '.join(library_flags(kit)) or 'flags not recorded'})")
+    return True, "; ".join(said)
+
+
 def library_flags(kit: Kit) -> tuple[str, ...]:
     """How the library was compiled: from the objects' DWARF where it is there, else what kit.toml says."""
     said = {word for o in members(kit) for word in o.producer.split() if word.startswith("-")}

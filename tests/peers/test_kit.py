@@ -14,7 +14,15 @@ from peer_kits import KitMaker, make_library, tool, write_toml
 from tinyhil.errors import MissingTool, UsageError
 from tinyhil.harness.boards import get_board
 from tinyhil.harness.peers.archive import objects
-from tinyhil.harness.peers.kit import find_kit, kit_folders, kit_notes, library_flags, read_kit, variable_of
+from tinyhil.harness.peers.kit import (
+    find_kit,
+    kit_folders,
+    kit_notes,
+    kit_status,
+    library_flags,
+    read_kit,
+    variable_of,
+)
 
 F746 = get_board("stm32f746")
 F407 = get_board("stm32f407")
@@ -163,3 +171,18 @@ def test_a_damaged_library_is_an_error_and_never_a_crash(
     path.write_bytes(whole[:cut])
     with contextlib.suppress(UsageError):
         assert objects(path)
+
+
+def test_the_doctor_tells_of_kits_that_are_there_missing_or_wrong(
+    contract_kit: KitMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TINYHIL_KIT_CMSIS_NN", raising=False)
+    boards = {"f746": F746, "f407": F407}
+    usable, words = kit_status("cmsis-nn", {"kit": str(contract_kit("cortex-m7"))}, boards)
+    assert (usable, words.split(" (")[0]) == (True, "0.1 for cortex-m7")
+    usable, words = kit_status("cmsis-nn", {}, boards)
+    assert not usable
+    assert "TINYHIL_KIT_CMSIS_NN" in words
+    usable, words = kit_status("cmsis-nn", kit_of(tmp_path, "cortex-m7", ("-mfloat-abi=soft",)), boards)
+    assert not usable
+    assert "soft-float" in words

@@ -5,13 +5,18 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import random
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tinyhil.results.store import Store
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "faces"))
@@ -87,6 +92,52 @@ def test_what_an_emulated_board_counts_is_never_shown_as_cycles(project: Path, b
         assert (record["mode"], record["cycles"], record["instructions"]) == ("unicorn", None, None)
         assert record["samples"] == []
         assert "no cycles" in record["provenance"]["twin"]
+
+
+def tinyhil_run(project: Path, bench: Path, networks: list[str], errors: Path) -> subprocess.Popen[bytes]:
+    """`tinyhil run NETWORKS` in the background; its progress goes to the file `errors`."""
+    command = [sys.executable, "-u", "-c", "from tinyhil.cli import main; main()", "run", *networks]
+    with errors.open("wb") as stream:
+        return subprocess.Popen(
+            [*command, "--board", "stm32f746"], cwd=project, env=environment(bench),
+            stdout=subprocess.DEVNULL, stderr=stream,
+        )  # fmt: skip
+
+
+def stored(project: Path) -> int:
+    path = project / ".tinyhil" / "results.db"
+    return len(Store.open(path).query()) if path.exists() else 0
+
+
+def test_three_processes_share_two_boards_and_lose_nothing(project: Path, bench: Path) -> None:
+    """The emulated probe refuses a second user, so a success of all means that no two ever met."""
+    runs = [
+        tinyhil_run(project, bench, ["tiny1.tflite"] * 4, project / f"errors{number}") for number in range(3)
+    ]
+    codes = [run.wait(timeout=240) for run in runs]
+    assert codes == [0, 0, 0], [(project / f"errors{number}").read_text() for number in range(3)]
+    assert stored(project) == 12
+
+
+def test_a_killed_run_loses_nothing_that_was_measured_and_leaves_the_board_usable(
+    project: Path, bench: Path
+) -> None:
+    """TINYHIL_KILLS=50 kills more often."""
+    errors, moments = project / "errors", random.Random(7)
+    assert tinyhil_run(project, bench, ["tiny1.tflite"], errors).wait(timeout=120) == 0
+    for _ in range(int(os.environ.get("TINYHIL_KILLS", "4"))):
+        before = stored(project)
+        run = tinyhil_run(project, bench, ["tiny1.tflite"] * 20, errors)
+        while "[1/20]" not in errors.read_text() and run.poll() is None:
+            time.sleep(0.02)
+        time.sleep(moments.uniform(0, 4))
+        run.send_signal(signal.SIGKILL)
+        run.wait(timeout=30)
+        begun = errors.read_text().count("/20] tiny1")
+        assert stored(project) - before in (begun - 1, begun)
+    assert tinyhil_run(project, bench, ["tiny1.tflite"], errors).wait(timeout=120) == 0, errors.read_text()
+    kept = [path.read_text() for path in (bench / "locks").iterdir() if '"kept": ""' not in path.read_text()]
+    assert kept == []
 
 
 def test_an_emulated_board_is_no_hardware(project: Path, bench: Path) -> None:

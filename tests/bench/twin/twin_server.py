@@ -3,7 +3,8 @@
     python tests/bench/twin/twin_server.py FOLDER [NUMBER OF BOARDS]
 
 FOLDER gets a bench map, and for each board `<id>.sock` (its probe) and `<id>.tty` (its serial port).
-The boards live until standard input is closed. See docs/hardware.md for how to use them by hand.
+The boards live until standard input is closed, or the process is killed. docs/hardware.md shows a
+session.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ def main(folder: Path, count: int) -> None:
                   f'serial = "./{tty.name}"', "emulated = true", ""]  # fmt: skip
     (folder / "tinyhil-map.toml").write_text("\n".join(lines))
     print(f"ready: {folder / 'tinyhil-map.toml'}", flush=True)
+    if sys.stdin.isatty():  # by hand: until it is killed
+        threading.Event().wait()
     sys.stdin.read()
 
 

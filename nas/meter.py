@@ -58,7 +58,7 @@ class HarnessMeter:
         self.engine = get_engine(engine, settings.engines.get(engine))
         self._runner = Runner(override(settings, store=folder.resolve() / "results.db"), emulate=emulate)
         self._file = folder / f"measured-{board}-{engine}.jsonl"
-        self._known = _read(self._file)
+        self._known = read_results(self._file)
 
     def __call__(self, archs: Sequence[Arch]) -> list[Measured]:
         """One result per architecture, in order. Raises the harness's errors: a network that does not
@@ -149,7 +149,7 @@ def from_json(row: Mapping[str, Any]) -> Measured:
     return Measured(sample, str(row["unit"]), *figures, tuple(map(int, row["layers"])))
 
 
-def _read(path: Path) -> dict[Arch, Measured]:
+def read_results(path: Path) -> dict[Arch, Measured]:
     """Results kept in `path`; a last line cut off by a kill is dropped."""
     known: dict[Arch, Measured] = {}
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []

@@ -1,0 +1,238 @@
+"""The loop's parts with an instrument of straw: what is measured, kept, predicted, refused."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import click.testing
+import pytest
+
+from tinyhil.errors import BenchError, UsageError
+from tinyhil.harness.boards import get_board
+from tinyhil.nas.arch import Arch, layers
+from tinyhil.nas.commands import parse_size, parse_time, zoo
+from tinyhil.nas.latency import Sample
+from tinyhil.nas.meter import Measured, from_json, measured_from, read_results, to_json
+from tinyhil.nas.planlatency import PlanModel, evaluate_plan, fit_plan, load_plan_model
+from tinyhil.nas.planning import Planned, family
+from tinyhil.nas.space import Family, grid
+from tinyhil.nas.zoo import architecture
+from tinyhil.results.record import Correctness, EngineId, Estimate, LayerResult, Measurement, Model, PeakRam
+
+FAMILY = Family(stem=16, first=8, stages=((16, 2, 3), (24, 2, 3), (64, 1, 1)), classes=10, channels=1)
+SPACES = grid(FAMILY, (0.5, 1.0), (16, 24))
+PRICES = {"gemm": 0.7, "dw x4": 0.9, "dw x2": 1.1, "portable": 1.4}
+
+
+def plan(arch: Arch) -> Planned:
+    """A made-up plan: every layer on a kernel that follows from its shape."""
+    rows = []
+    for layer in layers(arch):
+        kernel = {"pointwise": "gemm", "depthwise": "dw x4" if layer.size_out % 4 == 0 else "dw x2"}
+        rows.append((kernel.get(layer.kind, "portable"), 3 * layer.macs + 10 * layer.bytes_out))
+    return Planned(1000, 2000, sum(layer.macs for layer in layers(arch)), tuple(rows))
+
+
+def measure(arch: Arch, *, fused: bool = False) -> Measured:
+    """What a machine with PRICES per planned instruction, and 50 per call, would show."""
+    source = random.Random(str(arch))
+    costs = tuple(
+        round((PRICES[kernel] * planned + 50) * source.uniform(0.99, 1.01))
+        for kernel, planned in plan(arch).layers
+    )
+    return Measured(
+        Sample(arch, sum(costs), {}), "instructions", 1100, 1000, 2500, costs[1:] if fused else costs
+    )
+
+
+def networks(count: int, seed: int) -> list[Arch]:
+    source = random.Random(seed)
+    return [source.choice(SPACES).sample(source) for _ in range(count)]
+
+
+def test_prices_of_measured_layers_predict_networks_not_seen() -> None:
+    model = fit_plan([measure(arch) for arch in networks(10, 1)], plan, "tinyengine", "board")
+    report = evaluate_plan(model, [measure(arch) for arch in networks(20, 2)], plan)
+    assert report.mape < 0.02
+    assert report.within_5 == 1.0
+    assert model.prices["gemm"][0] == pytest.approx(0.7, rel=0.05)
+    assert model.unit == "instructions"
+
+
+def test_networks_that_were_fused_in_another_way_count_by_their_total_alone() -> None:
+    model = fit_plan([measure(arch, fused=True) for arch in networks(6, 1)], plan, "e", "b")
+    assert model.prices == {}
+    arch = networks(1, 9)[0]
+    assert model.price(plan(arch)).value == pytest.approx(measure(arch).sample.total, rel=0.4)
+
+
+def test_a_tile_never_measured_is_priced_like_its_family_and_a_stranger_like_the_rest() -> None:
+    model = PlanModel("e", "b", "cycles", {"dw": (2.0, 5.0), "dw x4": (3.0, 0.0)}, 1.5, 0.1, 0.9, 4)
+    assert model.price(Planned(0, 0, 0, (("dw x4", 100),))).value == 300
+    assert model.price(Planned(0, 0, 0, (("dw x16", 100),))).value == 205
+    assert model.price(Planned(0, 0, 0, (("new", 100),))).value == 150
+    assert model.price(Planned(0, 0, 0, (("new", 100),))).high == pytest.approx(165)
+    assert family("conv+dw+1x1 x8") == "conv+dw+1x1"
+    assert family("gemm") == "gemm"
+
+
+def test_a_plan_model_survives_its_file_and_a_strange_file_is_refused(tmp_path: Path) -> None:
+    model = fit_plan([measure(arch) for arch in networks(4, 1)], plan, "e", "b")
+    path = tmp_path / "model.json"
+    model.save(path)
+    assert load_plan_model(path) == model
+    for broken in ("", "[]", "{}", path.read_text().replace("plan-latency/1", "plan-latency/9")):
+        path.write_text(broken)
+        with pytest.raises(UsageError, match=r"model\.json"):
+            load_plan_model(path)
+    with pytest.raises(UsageError, match="at least two"):
+        fit_plan([], plan, "e", "b")
+
+
+def record(arch: Arch, **changes: object) -> Measurement:
+    rows = tuple(LayerResult(layer.name, layer.kind, layer.macs, instructions=7) for layer in layers(arch))
+    whole = Measurement(
+        model=Model("net", "0" * 64, 1, 1), engine=EngineId("tinyengine", "1"), board="stm32f746",
+        mode="qemu", kind="counted", clock_hz=216_000_000, instructions=7 * len(rows),
+        peak_ram=PeakRam(1200, 0, 1100, 100, 1100), flash=5000, correct=Correctness(True, 0, "x", "y"),
+        layers=rows,
+    )  # fmt: skip
+    return replace(whole, **changes)  # type: ignore[arg-type]
+
+
+def test_the_best_kind_of_run_time_is_taken_and_named() -> None:
+    arch = architecture("digits")
+    counted = measured_from(arch, record(arch))
+    assert (counted.unit, counted.sample.total) == ("instructions", 7 * len(list(layers(arch))))
+    assert (counted.ram, counted.planned, counted.flash) == (1200, 1100, 5000)
+    assert set(counted.sample.parts) == {layer.name for layer in layers(arch)}
+    estimated = record(arch, cycles_est=Estimate(900.4, 800.0, 1000.0, "m7"))
+    assert measured_from(arch, estimated).unit == "cycles_est"
+    assert measured_from(arch, estimated).sample.total == 900
+    assert measured_from(arch, replace(estimated, cycles=950)).unit == "cycles"
+    with pytest.raises(BenchError, match="no run time"):
+        measured_from(arch, record(arch, instructions=None))
+
+
+def test_layers_that_the_engine_fused_are_not_taken_for_the_architectures() -> None:
+    arch = architecture("digits")
+    fused = record(arch).layers[1:]
+    one = measured_from(arch, record(arch, layers=fused))
+    assert one.sample.parts == {}
+    assert len(one.layers) == len(fused)
+
+
+def test_results_survive_their_file_and_a_line_cut_by_a_kill(tmp_path: Path) -> None:
+    kept = [measure(arch) for arch in networks(3, 5)]
+    assert [from_json(to_json(one)) for one in kept] == kept
+    path = tmp_path / "measured.jsonl"
+    lines = [json.dumps(to_json(one)) + "\n" for one in kept]
+    path.write_text("".join(lines) + lines[0][:40])
+    assert list(read_results(path).values()) == kept
+    assert path.read_text() == "".join(lines), "the cut line must be gone, so that the next one starts clean"
+    path.write_text("not json\n" + lines[0])
+    with pytest.raises(UsageError, match="line 1"):
+        read_results(path)
+    assert read_results(tmp_path / "none.jsonl") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("65536", 65536), ("64KiB", 65536), ("1MB", 10**6), ("0.5 MiB", 524288), ("12b", 12)]
+)
+def test_sizes_are_read(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+def test_times_and_counts_are_read_and_nonsense_is_refused() -> None:
+    assert parse_time("5ms") == (5.0, None)
+    assert parse_time("0.1s") == (100.0, None)
+    assert parse_time("1.5M") == (None, 1.5e6)
+    assert parse_time("900000") == (None, 900000)
+    for wrong in ("", "fast", "5 parsecs", "-3ms"):
+        with pytest.raises(UsageError):
+            parse_time(wrong)
+        with pytest.raises(UsageError):
+            parse_size(wrong)
+
+
+def test_the_zoo_command_makes_what_is_asked_for(tmp_path: Path) -> None:
+    runner = click.testing.CliRunner()
+    made = runner.invoke(zoo, [str(tmp_path), "--name", "digits"])
+    assert made.exit_code == 0, made.output
+    assert [path.name for path in tmp_path.glob("*.tflite")] == ["digits.tflite"]
+    listed = runner.invoke(zoo, ["--list"])
+    assert "mcunet-in3" in listed.output
+    assert "81,785,520" in listed.output
+
+
+def test_milliseconds_need_cycles() -> None:
+    pytest.importorskip("torch", reason="needs PyTorch: pip install '.[nas]'")
+    from tinyhil.nas.search import Limits, fits
+
+    board = get_board("stm32f746")
+    assert Limits(1, 2, 5.0).budget("cycles", board).latency == pytest.approx(5e-3 * board.clock_hz)
+    assert Limits(1, 2, None, 7.0).budget("instructions", board).latency == 7.0
+    with pytest.raises(UsageError, match="without a cycle estimate"):
+        Limits(1, 2, 5.0).budget("instructions", board)
+    one = measure(networks(1, 1)[0])
+    roomy = Limits(2000, 3000, None, 1e9).budget("instructions", board)
+    assert fits(one, roomy)
+    for tight in (replace(roomy, ram=1), replace(roomy, flash=1), replace(roomy, latency=1.0)):
+        assert not fits(one, tight)
+
+
+@pytest.mark.slow
+def test_a_whole_search_in_small_ends_within_its_budget_and_can_be_repeated(tmp_path: Path) -> None:
+    """Data, planner, super-network and evolution are real; only the emulator is made of straw."""
+    pytest.importorskip("torch", reason="needs PyTorch: pip install '.[nas]'")
+    from tinyhil.nas.evolution import Settings
+    from tinyhil.nas.planning import EngineNeeds
+    from tinyhil.nas.search import Effort, Limits, Search
+    from tinyhil.nas.supertrain import SuperRecipe
+    from tinyhil.nas.synthetic import figures
+
+    tiny = Family(stem=8, first=8, stages=((8, 2, 2), (16, 1, 1)), expansions=(2, 3), classes=2)
+    board = get_board("stm32f746")
+    needs = EngineNeeds(board)
+    asked: list[Arch] = []
+
+    def meter(archs: Sequence[Arch]) -> list[Measured]:
+        asked.extend(archs)
+        found = []
+        for arch in archs:
+            made = needs.plan(arch)
+            costs = tuple(round(0.9 * count + 30) for _, count in made.layers)
+            sample = Sample(arch, sum(costs), {})
+            found.append(
+                Measured(sample, "instructions", made.arena + 140, made.arena, made.flash + 6000, costs)
+            )
+        return found
+
+    effort = Effort(
+        stage1=4, minimum=1, spaces=1, measured=4, held_out=2, pool=16,
+        training=SuperRecipe(largest=1, epochs=1, subnets=2),
+        evolution=Settings(4, 2, 2, 2, generations=2, remeasure_every=2, top=2), calibration=2,
+    )  # fmt: skip
+
+    def search() -> Search:
+        return Search(
+            figures(16, 200), tiny, (0.5, 1.0), (12, 16), Limits(64_000, 200_000, None, 400_000.0), board,
+            "tinyengine", tmp_path / "out", meter, effort, lambda text: None,
+        )  # fmt: skip
+
+    result = search().run()
+    assert result.winner.ram <= 64_000
+    assert result.winner.flash <= 200_000
+    assert result.winner.sample.total <= 400_000
+    assert 0 <= result.score <= 1
+    assert result.chance.scored <= result.outcome.scored
+    assert {"stage1.json", "supernet.pt", "evolution.json", "latency.json"} <= {
+        path.name for path in (tmp_path / "out").iterdir()
+    }
+    again = search().run()
+    assert again.winner == result.winner
+    assert again.outcome.ranked == result.outcome.ranked

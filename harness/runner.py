@@ -47,10 +47,7 @@ class Runner:
             if case in self._prepared:
                 continue
             try:
-                target = self.target(case.board)
-                sources = case.generate()
-                check_fit(sources, case.board)
-                programs[case] = Program(sources, case.board, emulated=target.mode == "qemu")
+                programs[case] = self.program(case)
             except TinyhilError as error:
                 self._prepared[case] = error
         if not programs:
@@ -58,6 +55,13 @@ class Runner:
         deadline = Deadline.after(60 + 10 * self.settings.timeout)
         built = build(list(programs.values()), deadline, cache_dir=self.settings.cache)
         self._prepared.update(zip(programs, built, strict=True))
+
+    def program(self, case: Case) -> Program:
+        """What would be built for `case`; UnsupportedOperator or DoesNotFit if nothing can be."""
+        target = self.target(case.board)
+        sources = case.generate()
+        check_fit(sources, case.board)
+        return Program(sources, case.board, emulated=target.mode == "qemu")
 
     def firmware(self, case: Case) -> Firmware:
         """The firmware of one case, building it if need be; raises what stood in the way."""
@@ -79,8 +83,13 @@ class Runner:
             raise
         except TinyhilError as error:
             record = failed(case, error, target.mode)
+        return self.keep(record)
+
+    def keep(self, record: Measurement, *, once: bool = False) -> Measurement:
+        """Stores `record` with what is true of the whole session. With `once`, a good record is stored
+        only if its firmware has none yet in this mode: another process may have been faster."""
         record = replace(record, provenance={**record.provenance, **self._session})
-        self.stored.append(self.store.add(record))
+        self.stored.append(self.store.add_once(record) if once else self.store.add(record))
         return record
 
     def target(self, board: Board) -> Target:

@@ -96,6 +96,17 @@ class Store:
         with self._write():
             return [self._insert(record) for record in records]
 
+    def add_once(self, record: Measurement) -> int:
+        """Store one record unless a good one of the same build and mode is there; the id of the one that
+        is. Safe among processes: the look and the store are one transaction."""
+        build = self._key(split(record.provenance)[0])
+        with self._write():
+            found = self._connection.execute(
+                "SELECT max(id) FROM measurements WHERE build = ? AND mode = ? AND error IS NULL",
+                [build, record.mode],
+            ).fetchone()[0]
+            return int(found) if found is not None else self._insert(record)
+
     def query(
         self,
         *,
@@ -140,6 +151,28 @@ class Store:
             [build_id, mode],
         )
         return found[0] if found else None
+
+    def by_build(self, *, failed: bool = False) -> dict[tuple[str, str], int]:
+        """(build id, mode) → the newest good record's id, or with `failed` the newest failed one's."""
+        with self._lock, _told(self.path):
+            rows = self._connection.execute(
+                "SELECT json_extract(builds.content, '$.build_id') AS firmware, mode, max(measurements.id)"
+                " FROM builds JOIN measurements ON measurements.build = builds.hash"
+                f" WHERE firmware IS NOT NULL AND error IS {'NOT' if failed else ''} NULL"
+                " GROUP BY firmware, mode"
+            ).fetchall()
+        return {(firmware, mode): identity for firmware, mode, identity in rows}
+
+    def records(self, ids: Iterable[int]) -> dict[int, Measurement]:
+        """The records with these ids, by id; ids that are not in the file are left out."""
+        words = json.dumps(sorted(set(ids)))
+        with self._lock, _told(self.path):
+            there = self._connection.execute(
+                "SELECT id FROM measurements WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id",
+                [words],
+            ).fetchall()
+        found = self._read("SELECT value FROM json_each(?)", [words])
+        return {identity: record for (identity,), record in zip(there, found, strict=True)}
 
     def save_baseline(self, name: str, ids: Sequence[int]) -> None:
         """Give the records `ids` a name to compare with later; an older set of that name is replaced.
@@ -218,9 +251,13 @@ class Store:
 
     def _content(self, table: str, content: dict[str, str]) -> str:
         text = json.dumps(content, sort_keys=True)
-        key = hashlib.sha256(text.encode()).hexdigest()
+        key = self._key(content)
         self._connection.execute(f"INSERT OR IGNORE INTO {table} VALUES (?, ?)", [key, text])
         return key
+
+    @staticmethod
+    def _key(content: dict[str, str]) -> str:
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def _read(self, ids: str, values: Sequence[Any]) -> list[Measurement]:
         """The records whose id the SELECT `ids` gives, oldest first."""

@@ -22,6 +22,7 @@ COMMANDS = {
     "lock": ("tinyhil.harness.bench.commands:lock", "Keep a board out of use."),
     "unlock": ("tinyhil.harness.bench.commands:unlock", "Put a board back into use."),
     "doctor": ("tinyhil.harness.doctor:doctor", "What is present, what is missing, what it would enable."),
+    "sweep": ("tinyhil.harness.sweep.commands:sweep", "Measure everything in a plan, resumably."),
     "compare": ("tinyhil.harness.compare_commands:compare", "What got better or worse, or engine by engine."),
     "history": ("tinyhil.harness.compare_commands:history", "A metric over time, and where it stepped."),
     "ci-summary": ("tinyhil.harness.compare_commands:ci_summary", "Markdown for a pull request."),

@@ -90,6 +90,11 @@ def _finished(program: Program) -> Firmware | BuildError:
     )
 
 
+def firmware_id(program: Program) -> str:
+    """The id that the firmware of `program` has, or would have: the hash of all that goes into it."""
+    return make_unit(program, toolchain_for(program.board)).id
+
+
 def _elf(cache_dir: Path, unit: Unit) -> Path:
     return cache_dir / "firmware" / unit.id / "firmware.elf"
 

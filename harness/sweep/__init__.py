@@ -1,0 +1,1 @@
+"""Sweeps: networks × boards × engines × options, each measured once, whatever happens on the way."""

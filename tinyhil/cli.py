@@ -31,6 +31,7 @@ COMMANDS = {
     "timing": ("tinyhil.harness.timing.commands:timing", "Estimated cycles of any recorded trace."),
     "report": ("tinyhil.harness.commands:report", "The HTML report of what is in the store."),
     "export": ("tinyhil.harness.commands:export", "The store as JSON, CSV or Parquet."),
+    "search": ("tinyhil.nas.commands:search", "The best network within a budget, measured and delivered."),
     "zoo": ("tinyhil.nas.commands:zoo", "Make the networks that tinyhil ships."),
 }
 

@@ -79,20 +79,9 @@ def test_the_assembler_equals_tflm_on_the_emulated_core(core: str, tmp_path: Pat
     for work in works[::2]:
         work.requant.multiplier[:], work.requant.shift[:] = work.requant.multiplier[0], work.requant.shift[0]
     every = [case for work in works for case in cases(work, core)]
-    assert len(every) == 2 * len(works)
+    assert len(every) == 2 * (len(works) + sum(inputs % 4 == 0 for inputs, _ in shapes))  # some directly
     for case, outcome in zip(every, run_emulated(tmp_path, every, core), strict=True):
         assert (outcome.differing, outcome.outside) == (0, 0), case.candidate
-
-
-@needs_arm
-@pytest.mark.parametrize("core", MACHINES)
-def test_instructions_per_mac_keep_their_bound(core: str, tmp_path: Path) -> None:
-    rng = np.random.default_rng(5)
-    every = [cases(random_conv(rng, (1, 1, k), n), core)[0] for k, n in [(640, 128), (128, 128)]]
-    for case, outcome in zip(every, run_emulated(tmp_path, every, core), strict=True):
-        assert outcome.differing == 0
-        assert outcome.instructions / case.macs <= 1.15
-        assert outcome.instructions == pytest.approx(case.candidate.instructions, rel=0.03)
 
 
 def test_one_scale_for_all_channels_costs_four_bytes_a_channel() -> None:

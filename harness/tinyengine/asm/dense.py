@@ -30,7 +30,7 @@ from tinyhil.harness.tinyengine.kernel import Candidate, Code, Target
 from tinyhil.harness.tinyengine.work import ConvWork, Work
 
 _PARAMETERS = (
-    "const uint32_t *inputs",
+    "const void *inputs",
     "const int32_t *stream",
     "int8_t *out",
     "uint32_t turns",
@@ -44,7 +44,8 @@ _UNROLL = 4  # two pairs of inputs per turn of the loop, that many times at most
 @dataclass(frozen=True)
 class DensePass:
     """`turns` times `outputs` (1 to 8) outputs. `unroll` times two pairs of inputs are one turn of the
-    inner loop; `odd`: a single pair follows; `uniform`: all channels share their constants."""
+    inner loop; `odd`: a single pair follows; `uniform`: all channels share their constants. `direct`: the
+    inputs are int8, four at a time, and widened on the way."""
 
     unroll: int
     odd: bool
@@ -52,18 +53,19 @@ class DensePass:
     uniform: bool
     post: Post
     core: str
+    direct: bool = False
 
     @staticmethod
-    def of(pairs: int, outputs: int, recipe: Recipe, core: str) -> DensePass:
+    def of(pairs: int, outputs: int, recipe: Recipe, core: str, direct: bool = False) -> DensePass:
         """The variant for that many pairs of inputs."""
         doubles = pairs // 2
         unroll = next((u for u in range(min(_UNROLL, doubles), 0, -1) if doubles % u == 0), 0)
-        return DensePass(unroll, pairs % 2 == 1, outputs, is_uniform(recipe), Post.of(recipe), core)
+        return DensePass(unroll, pairs % 2 == 1, outputs, is_uniform(recipe), Post.of(recipe), core, direct)
 
     @property
     def name(self) -> str:
         """Symbol; the same for the same code."""
-        size = f"{self.unroll}{'x' if self.odd else ''}"
+        size = f"{self.unroll}{'x' if self.odd else ''}{'d' if self.direct else ''}"
         return f"th_dense_o{self.outputs}u{size}_{'same_' if self.uniform else ''}{self.post.tag}"
 
     @property
@@ -89,7 +91,7 @@ class DensePass:
         """The file that defines it: assembler, or the call of the twin where the core is the host."""
         head = f"{self.prototype}\n\n"
         if self.core == "native":
-            sizes = (int(self.odd), self.outputs, int(self.uniform), self.post.c_fields)
+            sizes = (int(self.odd), self.outputs, int(self.uniform), int(self.direct), self.post.c_fields)
             return (
                 f'#include "th_twin.h"\n\n{head}void {self.name}({", ".join(_PARAMETERS)})\n{{\n'
                 f"    static const struct th_dense dense = {{{', '.join(map(str, sizes))}}};\n"
@@ -125,7 +127,10 @@ class DensePass:
         if self.unroll:
             a.label(2)
             for _ in range(self.unroll):
-                a.op("ldrd r12, lr, [r0], #8")
+                if self.direct:
+                    a.op("ldr r12, [r0], #4", "sxtb16 lr, r12, ror #8", "sxtb16 r12, r12")
+                else:
+                    a.op("ldrd r12, lr, [r0], #8")
                 self._pair(a, "r12")
                 self._pair(a, "lr")
             a.op(f"ldr r12, [sp, #{_END}]", "cmp r0, r12", "bne 2b")
@@ -227,7 +232,12 @@ class DenseCandidate:
     work: ConvWork
     recipe: Recipe
     core: str
-    kernel: str = "dense"
+    direct: bool = False
+
+    @property
+    def kernel(self) -> str:
+        """With or without a widened copy of the input."""
+        return "dense direct" if self.direct else "dense"
 
     @property
     def _inputs(self) -> int:
@@ -249,7 +259,9 @@ class DenseCandidate:
         """Micro-kernels and their turns: eights, then the rest."""
         eights, rest = divmod(self.work.y.channels, 8)
         sizes = [*([(8, eights)] if eights else []), *([(rest, 1)] if rest else [])]
-        return tuple((DensePass.of(self._pairs, n, self.recipe, self.core), turns) for n, turns in sizes)
+        return tuple(
+            (DensePass.of(self._pairs, n, self.recipe, self.core, self.direct), turns) for n, turns in sizes
+        )
 
     @property
     def _pairs(self) -> int:
@@ -258,12 +270,13 @@ class DenseCandidate:
     @property
     def scratch(self) -> int:
         """The widened input."""
-        return 4 * int(self.order.shape[0])
+        return 0 if self.direct else 4 * int(self.order.shape[0])
 
     @property
     def shared(self) -> Mapping[str, int]:
         """Code that other layers may use too."""
-        return {**{f"{p.name}.c": p.code_bytes for p, _ in self.passes}, "th_expand.c": 200}
+        parts = {f"{p.name}.c": p.code_bytes for p, _ in self.passes}
+        return parts if self.direct else {**parts, "th_expand.c": 200}
 
     @property
     def flash(self) -> int:
@@ -275,21 +288,21 @@ class DenseCandidate:
         """Counted on the generated code; the widening by estimate."""
         per_row = (
             sum(p.instructions(turns, self._pairs) + 10 for p, turns in self.passes)
-            + 7 * self._inputs // 4
+            + (0 if self.direct else 7 * self._inputs // 4)
             + 30
         )
         return 20 + self.work.x.pixels * per_row
 
     @property
     def gaps(self) -> tuple[int | None, ...]:
-        """A row is read completely before its outputs are written."""
+        """A row is read completely before its outputs are written; directly, it is read for each eight."""
         more = self.work.y.channels - self._inputs
-        return (max(0, (self.work.x.pixels - 1) * more),)
+        return (max(0, (self.work.x.pixels - 1) * more) + (self.work.y.channels if self.direct else 0),)
 
     def emit(self, symbol: str) -> Code:
         """The layer's function; micro-kernels come as helper files."""
         files = {f"{p.name}.c": p.text() for p, _ in self.passes}
-        files |= {name: c_file(name) for name in ("th_asm.h", "th_expand.c")}
+        files |= {name: c_file(name) for name in ("th_asm.h", *(() if self.direct else ("th_expand.c",)))}
         if self.core == "native":
             files |= {name: c_file(name) for name in ("th_twin.h", "th_twin.c")}
         return Code(self._definition(symbol), files, ('"th_asm.h"',))
@@ -299,13 +312,15 @@ class DenseCandidate:
         comment = safe_comment(f"Fully connected: {w.x.pixels} x {self._inputs} -> {w.y.channels}")
         calls, at, out = [], 0, 0
         for p, turns in self.passes:
-            calls.append(f"        {p.name}(inputs, {symbol}_stream + {at}, y + {out}, {turns}, &shape);")
+            source = "x" if self.direct else "inputs"
+            calls.append(f"        {p.name}({source}, {symbol}_stream + {at}, y + {out}, {turns}, &shape);")
             at, out = at + turns * p.stream_words(self._pairs), out + turns * p.outputs
         constants: list[int] = []
         if is_uniform(self.recipe):
             first = [offset(self.recipe, 0)] if isinstance(self.recipe, Proved) else []
             constants = as_int32([*first, *words(self.recipe, 0, Post.of(self.recipe))]).tolist()
         shape = ", ".join(map(str, constants)) or "0"
+        size = self._pairs // 2 * (4 if self.direct else 8)
         lines = [
             f"static const int32_t {symbol}_stream[{self.stream.size}] = {{",
             c_array(self.stream),
@@ -314,12 +329,12 @@ class DenseCandidate:
             *(p.prototype for p, _ in self.passes),
             "",
             f"/* {comment}. */",
-            f"void {symbol}(const int8_t *x, int8_t *y, uint8_t *scratch)",
+            f"void {symbol}(const int8_t *x, int8_t *y{'' if self.direct else ', uint8_t *scratch'})",
             "{",
-            f"    static const struct th_dense_shape shape = {{{self._pairs // 2 * 8}, {{{shape}}}}};",
-            "    uint32_t *inputs = (uint32_t *)(void *)scratch;",
+            f"    static const struct th_dense_shape shape = {{{size}, {{{shape}}}}};",
+            *([] if self.direct else ["    uint32_t *inputs = (uint32_t *)(void *)scratch;"]),
             f"    for (uint32_t row = 0; row < {w.x.pixels}; row++) {{",
-            f"        th_widen(inputs, x, {self._inputs});",
+            *([] if self.direct else [f"        th_widen(inputs, x, {self._inputs});"]),
             *calls,
             f"        x += {self._inputs};",
             f"        y += {w.y.channels};",
@@ -336,7 +351,7 @@ class Dense:
     name: str = "dense"
 
     def candidates(self, chain: Sequence[Work], target: Target) -> Iterable[Candidate]:
-        """One candidate for up to three rows, where a recipe is proven."""
+        """Widened and direct, for up to three rows, where a recipe is proven."""
         if len(chain) != 1 or not isinstance(chain[0], ConvWork) or not chain[0].pointwise:
             return
         if not target.dsp and target.core != "native":
@@ -349,3 +364,5 @@ class Dense:
         candidate = DenseCandidate(work, recipe, target.core)
         if candidate.scratch <= target.scratch_limit:
             yield candidate
+        if work.x.channels % 4 == 0:
+            yield DenseCandidate(work, recipe, target.core, direct=True)

@@ -53,11 +53,13 @@ struct th_gemm_shape {
     uint32_t step; /* from a pair of channels to the next */
 };
 
-/* A layer's windows for widening code that layers of any size share. */
+/* A layer's windows for widening code that windows of any size share; distances in bytes. */
 struct th_expand_shape {
-    uint32_t step; /* from a window to the next, in bytes */
-    uint32_t turns;
-    int32_t rest; /* from the end of a window to the next one, in bytes */
+    uint32_t step;   /* from a window to the next, 0 where a table holds them */
+    uint32_t turns;  /* of the loop over a row */
+    int32_t rest;    /* from where the code ends in a window to the next one */
+    uint32_t rows;
+    int32_t between; /* from the end of a row to the next */
 };
 
 /* Up to eight outputs at a time of a fully-connected layer: see dense.py. */
@@ -65,12 +67,13 @@ struct th_dense {
     uint8_t odd;
     uint8_t outputs;
     uint8_t uniform;
+    uint8_t direct;
     struct th_post post;
 };
 
 /* A layer's input, and its constants where all channels have the same ones. */
 struct th_dense_shape {
-    uint32_t input_bytes; /* of the widened inputs, without a last odd pair */
+    uint32_t input_bytes; /* of the inputs, widened or not, without a last odd pair */
     int32_t constants[3];
 };
 

@@ -88,10 +88,12 @@ void th_depthwise_twin(const struct th_depthwise *d, const int8_t *plane, const 
     }
 }
 
-void th_dense_twin(const struct th_dense *d, const uint32_t *inputs, const int32_t *stream, int8_t *out,
+void th_dense_twin(const struct th_dense *d, const void *inputs, const int32_t *stream, int8_t *out,
                    uint32_t turns, const struct th_dense_shape *shape)
 {
-    uint32_t steps = (d->outputs + 1u) / 2, pairs = shape->input_bytes / 4 + d->odd;
+    uint32_t steps = (d->outputs + 1u) / 2, pairs = shape->input_bytes / (d->direct ? 2 : 4) + d->odd;
+    const uint32_t *wide = inputs;
+    const int8_t *bytes = inputs;
     uint32_t each = d->post.shift < 0 ? 3 : 2, first = d->post.proved ? 1 : 0;
     while (turns--) {
         const int32_t *weights = stream + 2 * steps, *after = weights + pairs * steps;
@@ -100,8 +102,10 @@ void th_dense_twin(const struct th_dense *d, const uint32_t *inputs, const int32
             uint32_t x0 = (uint32_t)stream[2 * s], x1 = (uint32_t)stream[2 * s + 1];
             for (uint32_t k = 0; k < pairs; k++) {
                 uint32_t w = (uint32_t)weights[k * steps + s];
-                x0 = th_smlad_twin(inputs[k], th_sxtb16_twin(w), x0);
-                x1 = th_smlad_twin(inputs[k], w, x1);
+                const int8_t *two = bytes + k / 2 * 4 + k % 2;
+                uint32_t act = d->direct ? th_pair(two[0], two[2]) : wide[k];
+                x0 = th_smlad_twin(act, th_sxtb16_twin(w), x0);
+                x1 = th_smlad_twin(act, w, x1);
             }
             x1 -= x0;
             if (d->post.proved) {

@@ -12,7 +12,7 @@ int8_t th_post_twin(struct th_post post, int32_t x, const int32_t *constants);
 
 void th_depthwise_twin(const struct th_depthwise *d, const int8_t *plane, const int32_t *stream, int8_t *out);
 
-void th_dense_twin(const struct th_dense *d, const uint32_t *inputs, const int32_t *stream, int8_t *out,
+void th_dense_twin(const struct th_dense *d, const void *inputs, const int32_t *stream, int8_t *out,
                    uint32_t turns, const struct th_dense_shape *shape);
 
 /* Sum of the products of the signed 16-bit halves, added to `sum` modulo 2^32. */

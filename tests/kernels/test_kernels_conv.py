@@ -105,34 +105,6 @@ def test_the_assembler_equals_tflm_on_the_emulated_core(core: str, tmp_path: Pat
         assert (outcome.differing, outcome.outside) == (0, 0), case.candidate
 
 
-def big(core: str, size: tuple[int, int, int], channels: int, **kwargs: object) -> Case:
-    """A layer of a real size, with the most scratch that its kernel may use."""
-    rng = np.random.default_rng(5)
-    work = random_conv(rng, size, channels, **kwargs)  # type: ignore[arg-type]
-    x = random_input(rng, work)
-    candidate = list(Convolution().candidates([work], Target(core)))[-1]
-    return Case(candidate, (x,), conv_reference(work, x), macs=work.macs)
-
-
-@needs_arm
-@pytest.mark.parametrize("core", MACHINES)
-def test_instructions_per_mac_keep_their_bounds(core: str, tmp_path: Path) -> None:
-    bounds = {
-        ((40, 40, 16), 48): 1.27,
-        ((10, 10, 48), 240): 1.02,
-        ((5, 5, 96), 480): 1.02,
-        ((12, 12, 64), 128): 1.02,
-    }
-    every = [big(core, *shape) for shape in bounds]
-    every.append(big(core, (12, 12, 16), 16, kernel=(3, 3), pads=(1, 1, 1, 1)))
-    outcomes = run_emulated(tmp_path, every, core)
-    for case, outcome, bound in zip(every, outcomes, [*bounds.values(), 1.05], strict=True):
-        assert outcome.differing == 0
-        assert outcome.instructions / case.macs <= bound
-        # the estimate that the planner compares is the count, but for the loops that GCC compiles
-        assert outcome.instructions == pytest.approx(case.candidate.instructions, rel=0.02)
-
-
 def test_weights_that_cannot_share_a_lane_are_refused() -> None:
     work = random_conv(np.random.default_rng(1), (4, 4, 8), 4)
     work.weights[1, 0, 0, 0] = -128

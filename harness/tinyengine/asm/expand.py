@@ -18,11 +18,12 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from tinyhil.harness.tinyengine.asm.emit import Asm
+from tinyhil.harness.tinyengine.asm.emit import SAVED, Asm
 
 _UNROLL = 12  # words that are unrolled: 13 instructions each
 _POINTERS = ("r0", "r3", "r12", "lr")
-_STEP, _REST, _FRAME = 24, 32, 36
+_TABLE, _BLOCKS_END, _ROW_COUNT, _WORD_COUNT, _SOURCE = 0, 4, 8, 12, 16
+_STEP, _TURNS, _REST, _ROWS, _BETWEEN, _FRAME = 20, 24, 28, 32, 36, 40  # struct th_expand_shape
 
 
 def pair_order(rows: int, run: int) -> npt.NDArray[np.intp]:
@@ -74,15 +75,15 @@ class Expand:
 
     @property
     def turn(self) -> int:
-        """Words per turn where the code is shared by runs of any length, 0 where it is this length's own."""
-        if self.rows > 1 or not self.step or self.run % 4 or self.words <= 6:
+        """Words per turn where the code is shared by windows of any size, 0 where it is this size's own."""
+        if self.run % 4 or self.rows * self.words <= 6:
             return 0
         return next((u for u in (6, 5, 4) if self.words % u == 0), 0)
 
     @property
     def shared_name(self) -> str:
         """Symbol of the code that runs of any length share."""
-        return f"th_expand_u{self.turn}"
+        return f"th_expand_u{self.turn}{'r' if self.rows > 1 else ''}{'' if self.step else 't'}"
 
     def files(self, core: str) -> dict[str, str]:
         """The files that define it, by name."""
@@ -99,13 +100,16 @@ class Expand:
             return {own: head + asm.function(self.name, self.parameters, comment)}
         parameters = (*self.parameters, "const struct th_expand_shape *shape")
         prototype = f"void {self.shared_name}({', '.join(parameters)});"
-        shape = (self.step, self.words // self.turn, self.step - 4 * self.words)
+        between = self.row_stride - 4 * self.words if self.rows > 1 else 0
+        rest = self.step - self._travelled
+        table = "" if self.step else "windows, "
+        shape = (self.step, self.words // self.turn, rest, self.rows, between)
         return {
             f"{self.shared_name}.c": f'#include "th_asm.h"\n\n{prototype}\n\n'
             + asm.function(self.shared_name, parameters, comment),
             own: f"{head}{prototype}\n\nvoid {self.name}({', '.join(self.parameters)})\n{{\n"
             f"    static const struct th_expand_shape shape = {{{', '.join(map(str, shape))}}};\n"
-            f"    {self.shared_name}(source, blocks, blocks_end, &shape);\n}}\n",
+            f"    {self.shared_name}(source, blocks, blocks_end, {table}&shape);\n}}\n",
         }
 
     @property
@@ -137,42 +141,56 @@ class Expand:
         )
 
     def assemble(self) -> tuple[Asm, tuple[int, int]]:
-        """The code, and instructions (once, per block). Frame: table or turns left, blocks' end, row and
-        word counters, source; then struct th_expand_shape."""
+        """The code, and instructions (once, per block). Frame: table, blocks' end, row and word counters,
+        source; then struct th_expand_shape."""
         a = Asm()
         a.enter(_FRAME)
-        a.op("str r2, [sp, #4]", "mov r2, r1")
+        a.op(f"str r2, [sp, #{_BLOCKS_END}]", "mov r2, r1")
+        if not self.step:
+            a.op(f"str r3, [sp, #{_TABLE}]", f"str r0, [sp, #{_SOURCE}]")
         if self.turn:
-            a.op("ldm r3, {r4-r6}", f"add r3, sp, #{_STEP}", "stm r3, {r4-r6}")
-        elif not self.step:
-            a.op("str r3, [sp]", "str r0, [sp, #16]")
-        fixed = a.lap() + (6 if self.turn else 2)
+            if not self.step:
+                a.op(f"ldr r3, [sp, #{_FRAME + SAVED}]")
+            a.op("ldm r3, {r4-r8}", f"add r3, sp, #{_STEP}", "stm r3, {r4-r8}")
+        fixed = a.lap() + (8 if self.turn else 2)
         a.label(1)
-        if self.turn:
-            a.op(f"ldrd r4, r5, [sp, #{_STEP}]", "str r5, [sp]")
+        if not self.step:
+            a.op(f"ldr r1, [sp, #{_TABLE}]", "ldm r1!, {r0, r3, r12, lr}", f"str r1, [sp, #{_TABLE}]")
+            a.op(f"ldr r1, [sp, #{_SOURCE}]", *(f"add {pointer}, r1" for pointer in _POINTERS))
+        elif self.turn:
+            a.op(f"ldr r4, [sp, #{_STEP}]")
             a.op(*(f"add {pointer}, {before}, r4" for before, pointer in pairwise(_POINTERS)))
-        elif self.step:
+        else:
             for before, pointer in pairwise(_POINTERS):
                 a.add(pointer, self.step, "r4", before)
-        else:
-            a.op("ldr r1, [sp]", "ldm r1!, {r0, r3, r12, lr}", "str r1, [sp]", "ldr r1, [sp, #16]")
-            a.op(*(f"add {pointer}, r1" for pointer in _POINTERS))
-        per_block = a.lap()
-        if self.turn:
-            a.label(3)
-            for _ in range(self.turn):
-                self._word(a, pairs=2)
-            a.op("ldr r4, [sp]", "subs r4, #1", "str r4, [sp]", "bne 3b")
-            per_block += a.lap() * (self.words // self.turn)
+        per_block = a.lap() + (self._rows_of_any_size(a) if self.turn else self._rows(a))
+        if self.step and self.turn:
             a.op(f"ldr r4, [sp, #{_REST}]", "add r0, lr, r4")
-        else:
-            per_block += self._rows(a)
-            if self.step:  # the last pointer has moved to the end of its window
-                a.add("r0", self.step - self._travelled, "r4", "lr")
-        a.op("ldr r1, [sp, #4]", "cmp r2, r1", "bne 1b")
+        elif self.step:  # the last pointer has moved to the end of its window
+            a.add("r0", self.step - self._travelled, "r4", "lr")
+        a.op(f"ldr r1, [sp, #{_BLOCKS_END}]", "cmp r2, r1", "bne 1b")
         per_block += a.lap()
         a.leave(_FRAME)
         return a, (fixed, per_block)
+
+    def _rows_of_any_size(self, a: Asm) -> int:
+        """All rows of four windows, sizes from the shape; instructions executed."""
+        count = 0
+        if self.rows > 1:
+            a.op(f"ldr r4, [sp, #{_ROWS}]", f"str r4, [sp, #{_ROW_COUNT}]")
+            count += a.lap()
+            a.label(2)
+        a.op(f"ldr r4, [sp, #{_TURNS}]", f"str r4, [sp, #{_WORD_COUNT}]")
+        each = a.lap()
+        a.label(3)
+        for _ in range(self.turn):
+            self._word(a, pairs=2)
+        a.op(f"ldr r4, [sp, #{_WORD_COUNT}]", "subs r4, #1", f"str r4, [sp, #{_WORD_COUNT}]", "bne 3b")
+        each += a.lap() * (self.words // self.turn)
+        if self.rows > 1:
+            a.op(f"ldr r4, [sp, #{_BETWEEN}]", *(f"add {pointer}, r4" for pointer in _POINTERS))
+            a.op(f"ldr r4, [sp, #{_ROW_COUNT}]", "subs r4, #1", f"str r4, [sp, #{_ROW_COUNT}]", "bne 2b")
+        return count + self.rows * (each + a.lap())
 
     @property
     def _travelled(self) -> int:
@@ -187,11 +205,11 @@ class Expand:
             return count
         if self.rows == 1:
             return self._row(a)
-        a.op(f"mov r4, #{self.rows}", "str r4, [sp, #8]")
+        a.op(f"mov r4, #{self.rows}", f"str r4, [sp, #{_ROW_COUNT}]")
         count = a.lap()
         a.label(2)
         count += self.rows * self._row(a)
-        a.op("ldr r4, [sp, #8]", "subs r4, #1", "str r4, [sp, #8]", "bne 2b")
+        a.op(f"ldr r4, [sp, #{_ROW_COUNT}]", "subs r4, #1", f"str r4, [sp, #{_ROW_COUNT}]", "bne 2b")
         return count + self.rows * a.lap()
 
     def _row(self, a: Asm) -> int:
@@ -205,12 +223,12 @@ class Expand:
                 turns, rest = turns - 1, unroll
         count = 0
         if turns:
-            a.op(f"mov r4, #{turns}", "str r4, [sp, #12]")
+            a.op(f"mov r4, #{turns}", f"str r4, [sp, #{_WORD_COUNT}]")
             count += a.lap()
             a.label(3)
             for _ in range(unroll):
                 self._word(a, pairs=2)
-            a.op("ldr r4, [sp, #12]", "subs r4, #1", "str r4, [sp, #12]", "bne 3b")
+            a.op(f"ldr r4, [sp, #{_WORD_COUNT}]", "subs r4, #1", f"str r4, [sp, #{_WORD_COUNT}]", "bne 3b")
             count += turns * a.lap()
         for word in range(rest):
             self._word(a, pairs=2 if full or word < rest - 1 else 1)

@@ -37,7 +37,7 @@ from tinyhil.harness.tinyengine.work import Requant
 Ints: TypeAlias = npt.NDArray[np.int64]
 
 _MAX_SHIFT = 22  # thresholds stay inside int64 up to here
-_CHANGES = 100  # how far a multiplier may be changed in search of a common addend
+_CHANGES = 100  # how far a multiplier may be changed in search of a proof
 _ADDENDS = 64  # how many addends are tried until an offset falls into the proven interval
 _CONSTANT_SHIFT = 23
 _GRID = 4  # shifts that are tried first are multiples of it, so that layers share code
@@ -196,7 +196,7 @@ def _interval_member(
     down = 7 - e - shift  # the common shift is smaller than this channel's own: drop low bits of m
     scaled = (m + (1 << down >> 1)) >> down
     reached, missed = t <= high, t > low
-    for change in sorted(range(-_CHANGES, _CHANGES + 1), key=abs) if common else (0, 1, -1):
+    for change in sorted(range(-_CHANGES, _CHANGES + 1), key=abs):
         multiplier = scaled + change
         if not 0 < multiplier < 1 << 31:
             continue

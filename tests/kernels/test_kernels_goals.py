@@ -1,0 +1,90 @@
+"""Executed instructions per MAC on the emulated cores, everything included: widening, requantisation,
+stores, loops. `pytest -s tests/kernels/test_kernels_goals.py` prints the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from kernel_bench import (
+    MACHINES,
+    Case,
+    conv_reference,
+    depthwise_reference,
+    needs_arm,
+    random_conv,
+    random_depthwise,
+    random_input,
+    run_emulated,
+)
+
+from tinyhil.harness.tinyengine.asm.conv import Convolution
+from tinyhil.harness.tinyengine.asm.dense import Dense
+from tinyhil.harness.tinyengine.asm.depthwise import Depthwise
+from tinyhil.harness.tinyengine.kernel import Kernel, Target
+from tinyhil.harness.tinyengine.work import ConvWork, DepthwiseWork
+
+Maker = Callable[[np.random.Generator], ConvWork | DepthwiseWork]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A layer of a real size, the kernel that computes it, and its most instructions per MAC."""
+
+    name: str
+    kernel: Kernel
+    make: Maker
+    most: float
+
+
+def _conv(size: tuple[int, int, int], channels: int, kernel: int = 1) -> Maker:
+    return lambda rng: random_conv(rng, size, channels, (kernel,) * 2, pads=(kernel // 2,) * 4)
+
+
+def _depthwise(size: tuple[int, int, int], kernel: int) -> Maker:
+    return lambda rng: random_depthwise(rng, size, (kernel,) * 2, pads=(kernel // 2,) * 4)
+
+
+GOALS = (
+    Goal("1x1 16->48, 40x40", Convolution(), _conv((40, 40, 16), 48), 1.27),
+    Goal("1x1 24->144, 20x20", Convolution(), _conv((20, 20, 24), 144), 1.15),
+    Goal("1x1 48->240, 10x10", Convolution(), _conv((10, 10, 48), 240), 1.02),
+    Goal("1x1 96->480, 5x5", Convolution(), _conv((5, 5, 96), 480), 1.02),
+    Goal("1x1 64->128, 12x12", Convolution(), _conv((12, 12, 64), 128), 1.02),
+    Goal("3x3 16->16, 12x12", Convolution(), _conv((12, 12, 16), 16, 3), 1.05),
+    Goal("depthwise 3x3, 40x40x16", Depthwise(), _depthwise((40, 40, 16), 3), 2.05),
+    Goal("depthwise 3x3, 20x20x48", Depthwise(), _depthwise((20, 20, 48), 3), 2.05),
+    Goal("depthwise 5x5, 10x10x120", Depthwise(), _depthwise((10, 10, 120), 5), 1.6),
+    Goal("depthwise 7x7, 8x8x64", Depthwise(), _depthwise((8, 8, 64), 7), 1.4),
+    Goal("fully connected 640->128", Dense(), _conv((1, 1, 640), 128), 1.15),
+    Goal("fully connected 128->128", Dense(), _conv((1, 1, 128), 128), 1.15),
+)
+
+
+def case_of(goal: Goal, core: str) -> Case:
+    """The goal's layer by its fastest candidate."""
+    rng = np.random.default_rng(5)
+    work = goal.make(rng)
+    x = random_input(rng, work)
+    reference = conv_reference(work, x) if isinstance(work, ConvWork) else depthwise_reference(work, x)
+    candidate = min(goal.kernel.candidates([work], Target(core)), key=lambda c: c.instructions)
+    return Case(candidate, (x,), reference, macs=work.macs)
+
+
+@needs_arm
+@pytest.mark.parametrize("core", MACHINES)
+def test_every_class_of_layers_keeps_its_goal(core: str, tmp_path: Path) -> None:
+    cases = [case_of(goal, core) for goal in GOALS]
+    outcomes = run_emulated(tmp_path, cases, core)
+    print(f"\n{core:28} instructions  per MAC  goal  estimated")
+    for goal, case, outcome in zip(GOALS, cases, outcomes, strict=True):
+        each, estimate = outcome.instructions / case.macs, case.candidate.instructions
+        print(f"{goal.name:28} {outcome.instructions:>12,}  {each:7.3f}  {goal.most:.2f}  {estimate:>9,}")
+    for goal, case, outcome in zip(GOALS, cases, outcomes, strict=True):
+        assert outcome.differing == 0, goal
+        assert outcome.instructions / case.macs <= goal.most, goal
+        # what the planner compares is the count itself, but for the loops that GCC compiles
+        assert outcome.instructions == pytest.approx(case.candidate.instructions, rel=0.06), goal

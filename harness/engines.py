@@ -37,6 +37,12 @@ def _cmsis_nn_with_passes(table: Mapping[str, Any]) -> Engine:
     return cmsis_nn.create_with_passes(table)
 
 
+def _tflm(table: Mapping[str, Any]) -> Engine:
+    from tinyhil.harness.peers import tflm
+
+    return tflm.create(table)
+
+
 def _external(table: Mapping[str, Any]) -> Engine:
     from tinyhil.harness.peers import external
 
@@ -48,6 +54,7 @@ BUILT_IN: dict[str, Factory] = {
     "reference": _reference,
     "cmsis-nn": _cmsis_nn,
     "cmsis-nn+passes": _cmsis_nn_with_passes,
+    "tflm": _tflm,
     "external": _external,
 }
 

@@ -7,7 +7,7 @@ PAD operator can be folded into the convolution behind it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from math import prod
 from typing import TypeAlias
@@ -269,7 +269,7 @@ class Op:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A network in execution order. `sha256` is that of the file it came from, '' if made here."""
+    """A network in execution order. `file` and `sha256` are the file it came from, empty if made here."""
 
     name: str
     tensors: tuple[Tensor, ...]
@@ -277,6 +277,7 @@ class Graph:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     sha256: str = ""
+    file: bytes = field(default=b"", repr=False)
 
     def macs(self, op: Op) -> int:
         """Multiply-accumulates of one operator; 0 where the field does not count any."""

@@ -80,7 +80,7 @@ def read_tflite(data: bytes | memoryview, name: str) -> Graph:
             f"{name}: an offset or a length in the file leads out of its {len(view):,} bytes ({error}). "
             "The file is truncated or corrupted; copy or convert it again."
         ) from error
-    return replace(graph, sha256=hashlib.sha256(view).hexdigest())
+    return replace(graph, sha256=hashlib.sha256(view).hexdigest(), file=bytes(view))
 
 
 @dataclass(frozen=True)

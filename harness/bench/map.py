@@ -18,7 +18,7 @@ import yaml
 
 from tinyhil.errors import UsageError
 
-_KEYS = ("kind", "probe", "serial", "power", "target", "pack", "emulated")
+_KEYS = ("kind", "probe", "serial", "power", "target", "pack", "labgrid", "emulated")
 _ID = re.compile(r"[A-Za-z0-9_.:-]+")
 # Zephyr's names of the boards that tinyhil has; twister writes them as `platform`.
 _ZEPHYR = {
@@ -38,8 +38,9 @@ class Place:
     `kind` names a boards/*.toml. `probe` is the debug probe's full unique id. `serial` is a device
     path, or `usb:NUMBER` for the port of the USB device with that serial number, or empty: the port
     of the probe itself. `power` is the command (no shell) that cycles its power, empty if there is
-    none. `target` and `pack` override the board kind's pyOCD target and add a CMSIS-Pack.
-    `emulated` says that the probe leads to an emulated board: its cycles are never shown.
+    none. `target` and `pack` override the board kind's pyOCD target and add a CMSIS-Pack. `labgrid` is
+    the labgrid place to acquire first. `emulated` says that the probe leads to an emulated board: its
+    cycles are never shown.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Place:
     power: tuple[str, ...] = ()
     target: str = ""
     pack: str = ""
+    labgrid: str = ""
     emulated: bool = False
 
 
@@ -120,7 +122,7 @@ def write_map(places: Iterable[Place]) -> str:
     for place in places:
         lines += ["", f"[boards.{_toml(place.name)}]", f"kind = {_toml(place.kind)}"]
         lines.append(f"probe = {_toml(place.probe)}")
-        lines += [f"{key} = {_toml(value)}" for key in ("serial", "target", "pack")
+        lines += [f"{key} = {_toml(value)}" for key in ("serial", "target", "pack", "labgrid")
                   if (value := getattr(place, key))]  # fmt: skip
         if place.power:
             lines.append(f"power = [{', '.join(map(_toml, place.power))}]")
@@ -158,6 +160,7 @@ def _place(name: str, entry: object, path: Path) -> Place:
         power=_command(entry.get("power", ()), where),
         target=_text(entry, "target", where),
         pack=_beside(_text(entry, "pack", where), path),
+        labgrid=_text(entry, "labgrid", where),
         emulated=_flag(entry, "emulated", where),
     )
 

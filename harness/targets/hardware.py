@@ -12,7 +12,17 @@ import time
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from tinyhil.errors import BadFrame, BenchError, BoardBusy, NoAnswer, ProbeNotFound, UsageError, WrongBoard
+from tinyhil.errors import (
+    BadFrame,
+    BenchError,
+    BoardBusy,
+    NoAnswer,
+    ProbeNotFound,
+    TargetReset,
+    UsageError,
+    WrongBoard,
+)
+from tinyhil.harness.bench.labgrid import acquired
 from tinyhil.harness.bench.lock import locked, quarantine
 from tinyhil.harness.bench.map import Place
 from tinyhil.harness.bench.port import SerialLine, open_port
@@ -58,7 +68,8 @@ class HardwareTarget:
         step of the recovery ladder has failed, and puts the board into quarantine then."""
         if firmware.emulated or firmware.board.is_native:
             raise UsageError(f"{firmware.elf.name} was built for an emulator or the host, not for a board")
-        with locked(self.places, deadline.within(self.lock_timeout)) as place:
+        lock_deadline = deadline.within(self.lock_timeout)
+        with locked(self.places, lock_deadline) as place, acquired(place, lock_deadline):
             rungs = [Rung.RESYNC, Rung.RESET, Rung.REFLASH, *([Rung.POWER_CYCLE] if place.power else [])]
 
             def attempt(rung: Rung, share: Deadline) -> RawRun:
@@ -86,6 +97,7 @@ class HardwareTarget:
             line = _enter(open_now, open_port(place, board.extra["serial"]["baud"]))
             if rung is not Rung.RESYNC:
                 chip.halt_at_reset()
+                chip.forget_reset_cause()
                 line.clear()  # opened before the core runs, so that not a byte is missed
             chip.resume()
             session, text = self._converse(chip, line, firmware, job, deadline)
@@ -110,6 +122,8 @@ class HardwareTarget:
                 f"{network}: the serial port vanished in the middle of a measurement ({end}): unplugged, or "
                 "its hub was reset"
             ) from end
+        except TargetReset as reset:
+            raise _explained(chip, firmware, reset) from reset
         except (NoAnswer, BadFrame) as silence:
             raise _diagnosed(chip, firmware, silence) from silence
 
@@ -150,6 +164,15 @@ def _check_hello(hello: HelloAnswer, board: Board) -> None:
     wanted = (1 if board.icache else 0) | (2 if board.dcache else 0)
     if hello.caches & wanted != wanted:
         raise Hopeless(BenchError(f"{board.name}: its caches are not all on (state {hello.caches:#x})"))
+
+
+def _explained(chip: Chip, firmware: Firmware, reset: TargetReset) -> TargetReset:
+    """A reset in the middle of a measurement, with the chip's own word on why."""
+    cause = ""
+    with contextlib.suppress(BenchError):
+        cause = chip.reset_cause()
+    said = f". The chip says it was reset by {cause}" if cause else ""
+    return TargetReset(f"{firmware.sources.network}: {reset}{said}")
 
 
 def _diagnosed(chip: Chip, firmware: Firmware, silence: NoAnswer | BadFrame) -> Exception:

@@ -29,6 +29,19 @@ from tinyhil.harness.targets import pyocd_f746
 
 _BLOCK = 0x1000  # bytes per read while comparing, so that a deadline is seen in time
 IDCODE = (0xE004_2000, 0x5C00_1000)  # DBGMCU_IDCODE of most families, and of the H7 (`chip_id_at`)
+# RCC_CSR: RM0385 and RM0090, "RCC clock control & status register"; more than one bit may be set, so the
+# most telling comes first. Families with another layout say nothing.
+_RESET_CAUSE_AT = {"stm32f7": 0x4002_3874, "stm32f4": 0x4002_3874}
+_FORGET_CAUSES = 1 << 24
+_RESET_CAUSES = {
+    1 << 29: "the independent watchdog",
+    1 << 30: "the window watchdog",
+    1 << 31: "a forbidden low-power mode",
+    1 << 28: "software or a debugger (SYSRESETREQ)",
+    1 << 27: "power that was lost",
+    1 << 25: "a brown-out: the supply is too weak",
+    1 << 26: "the reset pin",
+}
 _PATIENCE = 2.0  # seconds that pyOCD gives each of its own waits around reset
 
 
@@ -131,6 +144,19 @@ class Chip:
         with _words(self._place):
             self._target.resume()
 
+    def forget_reset_cause(self) -> None:
+        """Clears the chip's note of why it was reset last."""
+        address = _RESET_CAUSE_AT.get(self._board.family)
+        if address is not None:
+            with _words(self._place):
+                self._target.write32(address, self.read_word(address) | _FORGET_CAUSES)
+
+    def reset_cause(self) -> str:
+        """Why the chip was reset since `forget_reset_cause`; "" if it was not, or does not say."""
+        address = _RESET_CAUSE_AT.get(self._board.family)
+        flags = self.read_word(address) if address is not None else 0
+        return next((words for bit, words in _RESET_CAUSES.items() if flags & bit), "")
+
     def program_counter(self) -> int:
         """Where the core is; it is stopped for a moment and goes on."""
         with _words(self._place):
@@ -200,7 +226,6 @@ def _options(place: Place, board: Board, deadline: Deadline) -> dict[str, Any]:
         "connect_mode": settings.get("connect_mode", "halt"),
         "frequency": settings.get("frequency", 4_000_000),
         "auto_unlock": False,  # unlocking erases the chip: never without being asked
-        "vector_catch": "",  # faults are the firmware's to report
         "hide_programming_progress": True,
         "resume_on_disconnect": True,
         "reset.halt_timeout": min(_PATIENCE, step),

@@ -37,7 +37,7 @@ class Bench:
 @dataclass(frozen=True)
 class Fault:
     """`inject` breaks a healthy bench. `exit_code` and `words` are what `tinyhil run` must end with and
-    say; `kept` tells whether the board is out of use afterwards."""
+    say; `kept` tells whether the board may be out of use afterwards."""
 
     name: str
     inject: Callable[[Bench], None]
@@ -156,7 +156,7 @@ def brown_out(bench: Bench) -> None:
 
     def sag(count: int, data: bytes) -> bytes:
         if count % 4 == 0:
-            bench.board._request_reset(debugger=False)
+            bench.board.brown_out()
         return data
 
     bench.faults.transmit = Frames(sag)
@@ -326,7 +326,7 @@ FAULTS = (
     Fault("frames reordered", transmit(reorder), HEALTHY, ""),
     Fault("1 % byte errors", transmit(lambda: noise(0.01)), HEALTHY, ""),
     Fault("wrong baud rate", wrong_baud, BENCH, "BadFrame.*baud|NoAnswer.*baud", kept=True),
-    Fault("brown-out reset loop", brown_out, BENCH, "TargetReset.*brown-out", kept=True),
+    Fault("brown-out reset loop", brown_out, BENCH, "TargetReset.*reset by a brown-out", kept=True),
     Fault(
         "hard fault",
         firmware_with("    *(volatile int *)0xCC000000u = 1;"),
@@ -345,7 +345,13 @@ FAULTS = (
         BENCH,
         "NoAnswer.*still running",
     ),
-    Fault("watchdog reset mid-run", firmware_with(WATCHDOG), BENCH, "TargetReset.*watchdog", kept=True),
+    Fault(
+        "watchdog reset mid-run",
+        firmware_with(WATCHDOG),
+        BENCH,
+        "TargetReset.*reset by the independent watchdog",
+        kept=True,
+    ),
     Fault("serial port vanishes", port_vanishes, BENCH, "serial port vanished"),
     Fault("serial port missing", port_is_missing, BENCH, "no-such-port cannot be opened", kept=True),
     Fault("serial port busy", port_is_open_elsewhere, BENCH, "BoardBusy.*another program has"),

@@ -101,13 +101,14 @@ def test_fault(fault: Fault, bench: Bench, monkeypatch: pytest.MonkeyPatch, faul
     else:
         assert [record.error.code for record in new] == ["HardFault"]
 
-    heal(bench, fault)
+    heal(bench, fault, told="is out of use until" in said)
     after = bench.run()
     assert exit_code(after) == HEALTHY, after.output
 
 
-def heal(bench: Bench, fault: Fault) -> None:
-    """Takes the fault away, and the board out of quarantine if it must be there."""
+def heal(bench: Bench, fault: Fault, told: bool) -> None:
+    """Takes the fault away, and the board out of quarantine: it is there if, and only if, the user was
+    told. On a slow machine time may end before the ladder does, and then it is not."""
     bench.faults.clear()
     for undo in bench.undo:
         undo()
@@ -118,4 +119,5 @@ def heal(bench: Bench, fault: Fault) -> None:
         bench.place["serial"] = bench.board.port
         return
     was = release(Place("board-T1", "stm32f746", "T1"))
-    assert (was is not None) == fault.kept, was
+    assert (was is not None) == told, was
+    assert fault.kept or not told

@@ -31,7 +31,7 @@ from twin_chip import (
 )
 from twin_faults import Faults
 from twin_flash import FlashController
-from twin_peripherals import Peripherals
+from twin_peripherals import BROWN_OUT, PIN, POWER_ON, SOFTWARE, WATCHDOG, Peripherals
 from unicorn import arm_const as arm
 
 _SLICE = 100_000  # half-words: bounds how long a debugger waits
@@ -100,7 +100,8 @@ class Board:
         self._break_hooks: dict[int, object] = {}
         self._skip: int | None = None
         self._lock, self._waiting = threading.RLock(), 0
-        self._in_reset = self._reset_wanted = self._quit = self._stale = False
+        self._in_reset = self._quit = self._stale = False
+        self._reset_wanted = 0
         self._fault: tuple[int, int] | None = None
         self._wake = threading.Event()
         self.reset()
@@ -116,7 +117,7 @@ class Board:
 
     # ---- reset and power
 
-    def reset(self) -> None:
+    def reset(self, cause: int = SOFTWARE) -> None:
         """The core starts again from the vector table."""
         self.resets += 1
         if self.faults.heals_at_reset:
@@ -135,8 +136,9 @@ class Board:
         self._cycles = self._cycles_base = 0
         self._ppb = {_VTOR: FLASH}
         self.flash.reset()
-        self.peripherals.reset()
-        self._lockup = self._sleeping = self._reset_wanted = False
+        self.peripherals.reset(cause)
+        self._lockup = self._sleeping = False
+        self._reset_wanted = 0
         self._fault = None
         self._sticky |= 1 << 25
         self._halted = bool(self._dhcsr & 1 and self._demcr & 1)  # vector catch of reset
@@ -152,14 +154,19 @@ class Board:
             self._uc.mem_write(RAM, b"\xa5" * RAM_SIZE)
             self._dhcsr = self._demcr = 0
             self._breakpoints.clear()
-            self.reset()
+            self.reset(POWER_ON)
+
+    def brown_out(self) -> None:
+        """The supply sags for a moment. From the core's thread."""
+        self._reset_wanted = BROWN_OUT
+        self._uc.emu_stop()
 
     def set_reset_line(self, low: bool) -> None:
         """The nRESET pin."""
         with self._access():
             was, self._in_reset = self._in_reset, low
             if was and not low:
-                self.reset()
+                self.reset(PIN)
 
     # ---- the core
 
@@ -182,9 +189,8 @@ class Board:
                 self.peripherals.wait_for_byte(0.005)
 
     def _run(self, half_words: int) -> None:
-        every = self.faults.reset_every
-        if self.peripherals.watchdog_bites or (every is not None and self._cycles > every):
-            self.reset()
+        if self.peripherals.watchdog_bites:
+            self.reset(WATCHDOG)
             return
         uc, before = self._uc, self._pc
         if self._stale:  # Unicorn keeps translated blocks when memory is written from outside
@@ -202,7 +208,7 @@ class Board:
             self._enter_fault(*self._fault)
             self._fault = None
         if self._reset_wanted:
-            self.reset()
+            self.reset(self._reset_wanted)
         in_memory = _is_memory(self._pc, 2)
         self._sleeping = self._pc == before and in_memory and bytes(uc.mem_read(self._pc, 2)) == b"\xfe\xe7"
 
@@ -396,7 +402,7 @@ class Board:
         if debugger:
             self.reset()
         else:
-            self._reset_wanted = True
+            self._reset_wanted = SOFTWARE
             self._uc.emu_stop()
 
     def _control(self, value: int) -> None:

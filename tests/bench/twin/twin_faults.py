@@ -15,8 +15,8 @@ class Faults:
     `device_id`: the chip is another one. `rdp`: the option byte (0xAA off, 0xCC level 2, else level 1).
     `stuck_bit`: address of a byte whose lowest bit reads 1. `erase_does_nothing`, `busy_for_ever`: the
     flash controller. `silent`: nothing leaves the UART. `transmit`: changes the bytes of one frame
-    (or whatever else ends in a zero byte) on their way out. `reset_every`: the supply breaks down after
-    that many cycles. `heals_at_reset`, `heals_at_power`: what ends the other faults.
+    (or whatever else ends in a zero byte) on their way out. `heals_at_reset`, `heals_at_power`: what ends
+    the other faults.
     """
 
     unplug_after: int | None = None
@@ -30,7 +30,6 @@ class Faults:
     busy_for_ever: bool = False
     silent: bool = False
     transmit: Callable[[bytes], bytes] | None = None
-    reset_every: int | None = None
     heals_at_reset: bool = False
     heals_at_power: bool = False
 

@@ -23,10 +23,12 @@ _SPEEDS = {
     if hasattr(termios, f"B{speed}")
 }
 _RCC_CR, _PLLCFGR, _CFGR = 0x4002_3800, 0x4002_3804, 0x4002_3808
+_RCC_CSR = 0x4002_3874
 _PWR_CR1, _PWR_CSR1 = 0x4000_7000, 0x4000_7004
 _IWDG = 0x4000_3000
 _USART1 = 0x4001_1000
 _ISR, _RDR, _TDR, _BRR, _CR1 = (_USART1 + offset for offset in (0x1C, 0x24, 0x28, 0x0C, 0x00))
+POWER_ON, WATCHDOG, SOFTWARE, PIN, BROWN_OUT = 1 << 27, 1 << 29, 1 << 28, 1 << 26, 1 << 25  # RCC_CSR
 _EMPTY_POLLS = 32  # reads of an idle UART in a row until the core is let sleep
 
 
@@ -40,10 +42,13 @@ class Peripherals:
         os.set_blocking(self._master, False)
         self.port = os.ttyname(self._slave)
         self._deaf = False
-        self.reset()
+        self._causes = 0
+        self.reset(POWER_ON)
 
-    def reset(self) -> None:
-        """Every register as after reset; what was on the line is lost."""
+    def reset(self, cause: int) -> None:
+        """Every register as after reset; what was on the line is lost. `cause` is a bit of RCC_CSR,
+        which keeps all causes until firmware or debugger clears them."""
+        self._causes |= cause
         self.registers: dict[int, int] = {_RCC_CR: 0x83, _PLLCFGR: 0x2400_3010}
         self._received = bytearray()
         self._frame = bytearray()
@@ -91,6 +96,8 @@ class Peripherals:
         value = self.registers.get(address, 0)
         if address == _RCC_CR:
             return value | (value & 0x15010001) << 1  # every oscillator that is on is ready
+        if address == _RCC_CSR:
+            return self._causes
         if address == _CFGR:
             return value | (value & 3) << 2
         if address == _PWR_CSR1:
@@ -108,6 +115,8 @@ class Peripherals:
             self._send(value & 0xFF)
         elif address == _IWDG:
             self._feed(value)
+        elif address == _RCC_CSR:
+            self._causes &= 0 if value & 1 << 24 else ~0
         else:
             self.registers[address] = value
 

@@ -13,7 +13,7 @@ from tinyhil.errors import MissingTool, UsageError
 from tinyhil.harness.boards import get_board
 from tinyhil.harness.build import Firmware, Program, build
 from tinyhil.harness.deadline import Deadline
-from tinyhil.harness.latency_commands import calibrate
+from tinyhil.harness.latency_commands import calibrate, explain
 from tinyhil.harness.targets import unicorn
 from tinyhil.harness.targets.qemu import QemuTarget
 from tinyhil.harness.targets.recorder import parse
@@ -153,3 +153,31 @@ def test_calibrate_without_the_board_checks_the_models_arithmetic(
     assert result.exit_code == 0
     assert "nothing is fitted" in result.output
     assert "DIFFERS" not in result.output
+
+
+MODELS = Path(__file__).parents[3] / "shared" / "models"
+
+
+@needs_gcc
+@needs_qemu
+@pytest.mark.skipif(not MODELS.is_dir(), reason="needs the shared models beside the checkout")
+def test_explain_splits_a_network_into_layers_and_work(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TINYHIL_CACHE", str(cache))
+    model = str(MODELS / "mlperf_ad.tflite")
+    words = [model, "--board", "stm32f746", "--top", "1"]
+    output = CliRunner().invoke(explain, words, catch_exceptions=False).output
+    assert "not a measurement" in output
+    assert output.count("FullyConnected") >= 10
+    for expected in ("whole", "macs", "flash waits", "1. block at 0x"):
+        assert expected in output
+    with pytest.raises(UsageError, match="no layer is called"):
+        CliRunner().invoke(explain, [*words, "--layer", "missing"], catch_exceptions=False)
+
+
+def test_explain_refuses_this_computer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="no timing model"):
+        CliRunner().invoke(explain, ["model.tflite", "--board", "native"], catch_exceptions=False)

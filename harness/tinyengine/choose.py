@@ -6,8 +6,8 @@ buffers. Under a budget the choice is a shortest path over the positions between
 chain's cost depends on nothing but the chain.
 
 Cost is instructions plus flash at an exchange rate (PER_BYTE). The cheapest choice that the board's RAM
-allows sets the scale, then smaller budgets are tried. `ram` takes the smallest whose instructions stay
-within RAM_SLACK; the others weigh cost against memory (RAM_WEIGHT).
+allows sets the scale, then smaller budgets are tried. Cost is weighed against memory (RAM_WEIGHT); `ram`
+then takes the smallest budget whose instructions stay within RAM_SLACK of that.
 
 Scratch follows from the budget: a layer that leaves more of the arena free may take more columns at a
 time (the model-adaptive scheduling of MCUNet, section 3.2, with every buffer in the equation).
@@ -156,7 +156,7 @@ def shortest(table: Sequence[Sequence[Option]], budget: int, per_byte: int) -> l
 
 
 PER_BYTE = {"speed": 16, "ram": 16, "flash": 60}  # instructions that a byte of flash is worth
-RAM_SLACK = 1.30  # `ram`: at most this many times the instructions of the cheapest choice
+RAM_SLACK = 1.30  # `ram`: at most this many times the instructions of `speed`
 RAM_WEIGHT = 0.03  # `speed`, `flash`: twice the smallest memory must save three percent of the cost
 _STEP = 1.08  # budgets that are looked at grow by this factor
 
@@ -177,10 +177,9 @@ def choose(
     smallest = least_memory(table)
     best = shortest(table, max(budget, smallest), per_byte)
     assert best is not None
+    chosen = _balanced(table, per_byte, smallest, best)
     if prefer == "ram":
-        chosen = _smallest(table, per_byte, smallest, RAM_SLACK * _instructions(best)) or best
-    else:
-        chosen = _balanced(table, per_byte, smallest, best)
+        chosen = _smallest(table, per_byte, smallest, RAM_SLACK * _instructions(chosen)) or chosen
     return [Choice(tuple(range(o.first, o.after)), o.candidate) for o in chosen]
 
 

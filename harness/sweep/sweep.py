@@ -36,7 +36,7 @@ NETWORKS = 128  # networks that are kept with their reference outputs
 @dataclass
 class Outcome:
     """How a sweep ended. `failures` and `bench` hold (item, code, message): records with an error,
-    and items of which nothing was learned. `rows` has each item's record, in the order of the plan."""
+    and items of which nothing was learned, in the order of the plan. `rows` has each item's record, in the order of the plan."""
 
     measured: int = 0
     known: int = 0
@@ -77,6 +77,9 @@ class Sweep:
         while self._pending:
             self._collect(wait(self._pending, return_when="FIRST_COMPLETED").done)
         self._fill_rows()
+        place = {str(item): number for number, item in enumerate(self.items)}
+        for failed in (self._outcome.failures, self._outcome.bench):
+            failed.sort(key=lambda failure: place[failure[0]])
         return self._outcome
 
     def _begin(self, part: Sequence[Item], number: int) -> None:

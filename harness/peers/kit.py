@@ -203,9 +203,11 @@ def kit_status(engine: str, table: Mapping[str, Any], boards: Mapping[str, Board
 
 
 def library_flags(kit: Kit) -> tuple[str, ...]:
-    """How the library was compiled: from the objects' DWARF where it is there, else what kit.toml says."""
-    said = {word for o in members(kit) for word in o.producer.split() if word.startswith("-")}
-    words = said or set(kit.flags.split())
+    """How the library was compiled: from the objects' DWARF, and from kit.toml for objects without it."""
+    found = members(kit)
+    words = {word for o in found for word in o.producer.split() if word.startswith("-")}
+    if not all(o.producer for o in found):
+        words |= set(kit.flags.split())
     return tuple(sorted(word for word in words if not word.startswith(_SILENT)))
 
 

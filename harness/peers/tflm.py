@@ -28,14 +28,16 @@ from tinyhil.harness.model.graph import DType, Graph
 from tinyhil.harness.model.tflite_writer import write_tflite
 from tinyhil.harness.peers.kit import Kit, find_kit, kit_notes, members
 from tinyhil.harness.settings import load_settings
+from tinyhil.harness.targets.native import NativeTarget
 from tinyhil.harness.targets.qemu import QemuTarget
-from tinyhil.harness.targets.target import Job
+from tinyhil.harness.targets.target import Job, Target
 from tinyhil.harness.tinyengine.ctext import c_array, render, safe_comment
 from tinyhil.harness.tinyengine.emit import port
 
 NAME = "tflm"
 CFLAGS = ("-O2",)
 _STATIC = 24 * 1024  # bytes that the probe leaves beside its arena for static data of library and harness
+_MOST = 4 << 20  # bytes of arena that are tried on the host
 
 # The resolver's method for each operator that the reader knows (micro_mutable_op_resolver.h).
 METHODS = {
@@ -91,11 +93,12 @@ class Tflm:
             _check_cxx()
         file = graph.file or write_tflite(graph)
         names = operator_names(file)
-        draft = _sources(graph, board, kit, file, names, arena=arena_room(board) - _STATIC, probe=True)
+        room = min(arena_room(board) - _STATIC, _MOST)
+        draft = _sources(graph, board, kit, file, names, arena=room, probe=True)
         arena = find_arena(draft, board)
         if arena.needed == 0:
             raise DoesNotFit(
-                f"{graph.name}: the interpreter needs over {arena_room(board) - _STATIC:,} bytes of arena, "
+                f"{graph.name}: the interpreter needs over {room:,} bytes of arena, "
                 f"which {board.name} has not. A board with more RAM would help."
             )
         sources = _sources(graph, board, kit, file, names, arena=arena.needed, probe=False)
@@ -127,12 +130,14 @@ def operator_names(file: bytes) -> list[str]:
 
 
 def find_arena(probe: Sources, board: Board) -> Arena:
-    """Runs the probing program in the board's emulator twin."""
+    """Runs the probing program in the board's emulator twin, or on the host."""
     cache = load_settings(Path.cwd()).cache
-    (firmware,) = build([Program(probe, board, emulated=True)], Deadline.after(300), cache_dir=cache)
+    program = Program(probe, board, emulated=not board.is_native)
+    (firmware,) = build([program], Deadline.after(300), cache_dir=cache)
     if isinstance(firmware, Exception):
         raise firmware
-    run = QemuTarget(cache).run(firmware, Job(((),)), Deadline.after(120))
+    target: Target = NativeTarget() if board.is_native else QemuTarget(cache)
+    run = target.run(firmware, Job(((),)), Deadline.after(120))
     return Arena(*struct.unpack("<2I", run.outputs[0][0]))
 
 

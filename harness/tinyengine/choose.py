@@ -170,17 +170,35 @@ def choose(
     fusion: bool = True,
 ) -> list[Choice]:
     """One candidate for every step. Where nothing fits `budget` bytes, the choice that needs least."""
+    return alternatives(program, kernels, target, prefer, budget, fusion)[0]
+
+
+def alternatives(
+    program: Program,
+    kernels: Sequence[Kernel],
+    target: Target,
+    prefer: str,
+    budget: int,
+    fusion: bool = True,
+) -> list[list[Choice]]:
+    """The best choice, and for `ram` a few more: what a choice needs is known to the byte only when its
+    buffers are placed, so the smallest of these plans is to be taken."""
     table = options(program, kernels, target, MAX_CHAIN if fusion else 1)
     if not table:
-        return []
+        return [[]]
     per_byte = PER_BYTE[prefer]
     smallest = least_memory(table)
     best = shortest(table, max(budget, smallest), per_byte)
     assert best is not None
-    chosen = _balanced(table, per_byte, smallest, best)
+    paths = [_balanced(table, per_byte, smallest, best)]
     if prefer == "ram":
-        chosen = _smallest(table, per_byte, smallest, RAM_SLACK * _instructions(chosen)) or chosen
-    return [Choice(tuple(range(o.first, o.after)), o.candidate) for o in chosen]
+        most = RAM_SLACK * _instructions(paths[0])
+        least = _smallest(table, per_byte, smallest, most)
+        if least is not None:
+            level = max(o.memory for o in least)
+            wider = (shortest(table, int(level * f), per_byte) for f in (1.02, 1.04, 1.07, 1.1))
+            paths = [least, *(p for p in wider if p is not None and _instructions(p) <= most), *paths]
+    return [[Choice(tuple(range(o.first, o.after)), o.candidate) for o in path] for path in paths]
 
 
 def _smallest(

@@ -6,7 +6,7 @@ from tinyhil.errors import DoesNotFit
 from tinyhil.harness.boards import Board
 from tinyhil.harness.engine import Options, Sources
 from tinyhil.harness.model.graph import Graph
-from tinyhil.harness.tinyengine.choose import choose
+from tinyhil.harness.tinyengine.choose import alternatives
 from tinyhil.harness.tinyengine.emit import emit, port
 from tinyhil.harness.tinyengine.kernel import Target
 from tinyhil.harness.tinyengine.kernels import all_kernels
@@ -23,8 +23,8 @@ def schedule_graph(graph: Graph, board: Board, options: Options) -> Schedule:
     budget = 1 << 40 if board.is_native else board.ram.size
     off = options.disabled
     kernels = all_kernels(off)
-    choices = choose(program, kernels, Target(board.core), options.prefer, budget, "fusion" not in off)
-    return arrange(program, choices, "overlap" not in off)
+    plans = alternatives(program, kernels, Target(board.core), options.prefer, budget, "fusion" not in off)
+    return min((arrange(program, p, "overlap" not in off) for p in plans), key=lambda s: s.arena)
 
 
 def refuse_if_too_big(schedule: Schedule, board: Board) -> None:

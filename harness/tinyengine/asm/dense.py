@@ -101,7 +101,8 @@ class DensePass:
             f"{self.outputs} outputs at a time: see dense.py.",
             "r0 inputs, r1 stream, r2 and r3 weights, r12 and lr pairs of inputs, r4-r11 sums.",
         )
-        return f'#include "th_asm.h"\n\n{head}{_assembled(self)[0].function(self.name, _PARAMETERS, comment)}'
+        body = _assembled(self)[0].function(self.name, _PARAMETERS, comment, self.core)
+        return f'#include "th_asm.h"\n\n{head}{body}'
 
     def instructions(self, turns: int, pairs: int) -> int:
         """For that many turns and pairs of inputs."""

@@ -137,7 +137,7 @@ class DepthwiseTile:
             f"Depthwise {self.kernel[0]}x{self.kernel[1]}, one channel: see depthwise_tile.py.",
             "r0 plane, r4-r7 accumulators, r8-r11 (and r12) weights, the rest pixels.",
         )
-        body = self._code[0].function(self.name, _PARAMETERS, comment)
+        body = self._code[0].function(self.name, _PARAMETERS, comment, self.core)
         return f"#include <stdint.h>\n\n{self.prototype}\n\n{body}"
 
     @property

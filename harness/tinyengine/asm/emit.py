@@ -13,6 +13,8 @@ from functools import cache
 from importlib import resources
 
 SAVED = 36  # bytes of r4-r11 and lr on the stack
+# what the assembler would shorten to 16 bits where it can
+_NARROW = {"add", "asr", "bne", "cmp", "ldm", "ldr", "ldrsb", "mov", "stm", "str", "strb", "sub", "subs"}
 
 
 @dataclass
@@ -64,9 +66,11 @@ class Asm:
         if value >> 16:
             self.op(f"movt {register}, #{value >> 16}")
 
-    def function(self, name: str, parameters: Sequence[str], comment: Sequence[str]) -> str:
-        """The C definition of the whole as a naked function."""
-        body = "\n".join(f'        "{line}\\n\\t"' for line in self.lines)
+    def function(self, name: str, parameters: Sequence[str], comment: Sequence[str], core: str) -> str:
+        """The C definition of the whole as a naked function. Cortex-M4 fetches words: there all
+        instructions are 32 bits wide and lie on words, or it would stall at each that does not."""
+        lines = [".balign 4", *map(_wide, self.lines)] if core == "cortex-m4" else self.lines
+        body = "\n".join(f'        "{line}\\n\\t"' for line in lines)
         arguments = ", ".join(f"{p} __attribute__((unused))" for p in parameters)
         about = "\n".join(f" * {line}" if line else " *" for line in comment).replace(" * ", "/* ", 1)
         return (
@@ -78,6 +82,11 @@ class Asm:
     def code_bytes(self) -> int:
         """Flash of the code, at most: all but a few of these instructions are four bytes long."""
         return 4 * self.total
+
+
+def _wide(line: str) -> str:
+    mnemonic, _, operands = line.partition(" ")
+    return f"{mnemonic}.w {operands}" if mnemonic in _NARROW else line
 
 
 @cache

@@ -97,7 +97,7 @@ class Expand:
         )
         asm = _assembled(self)[0]
         if not self.turn:
-            return {own: head + asm.function(self.name, self.parameters, comment)}
+            return {own: head + asm.function(self.name, self.parameters, comment, core)}
         parameters = (*self.parameters, "const struct th_expand_shape *shape")
         prototype = f"void {self.shared_name}({', '.join(parameters)});"
         between = self.row_stride - 4 * self.words if self.rows > 1 else 0
@@ -106,7 +106,7 @@ class Expand:
         shape = (self.step, self.words // self.turn, rest, self.rows, between)
         return {
             f"{self.shared_name}.c": f'#include "th_asm.h"\n\n{prototype}\n\n'
-            + asm.function(self.shared_name, parameters, comment),
+            + asm.function(self.shared_name, parameters, comment, core),
             own: f"{head}{prototype}\n\nvoid {self.name}({', '.join(self.parameters)})\n{{\n"
             f"    static const struct th_expand_shape shape = {{{', '.join(map(str, shape))}}};\n"
             f"    {self.shared_name}(source, blocks, blocks_end, {table}&shape);\n}}\n",

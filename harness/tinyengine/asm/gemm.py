@@ -114,7 +114,7 @@ class Gemm:
             "r0 activations, r1 stream, r2/r3 weights, r12/lr pixels, r4-r11 accumulators.",
         ]
         if not self.turn:
-            body = asm.function(self.name, _PARAMETERS, comment)
+            body = asm.function(self.name, _PARAMETERS, comment, self.core)
             return {own: f"#include <stdint.h>\n\n{self.prototype}\n\n{body}"}
         parameters = (*_PARAMETERS, "const struct th_gemm_shape *shape")
         prototype = f"void {self.shared_name}({', '.join(parameters)});"
@@ -122,7 +122,7 @@ class Gemm:
         shape = (self.block_bytes, self.pixel_stride, self.channel_stride, step)
         return {
             f"{self.shared_name}.c": f'#include "th_asm.h"\n\n{prototype}\n\n'
-            + asm.function(self.shared_name, parameters, comment),
+            + asm.function(self.shared_name, parameters, comment, self.core),
             own: f'#include "th_asm.h"\n\n{prototype}\n{head}'
             f"    static const struct th_gemm_shape shape = {{{', '.join(map(str, shape))}}};\n"
             f"    {self.shared_name}({arguments}, &shape);\n}}\n",

@@ -10,17 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from tinyhil.harness.timing.decode import Instruction
-
 #: Short names of the sources that the rules cite.
 SOURCES: Mapping[str, str] = {
-    "DUI0646": "Arm Cortex-M7 Devices Generic User Guide, DUI 0646",
     "DDI0489": "Arm Cortex-M7 Processor Technical Reference Manual, DDI 0489",
     "DDI0439": "Arm Cortex-M4 Processor Technical Reference Manual, DDI 0439, table 3-1 and 3.3",
     "jnk0le": "jnk0le/random, 'pipeline cycle test': measured with CYCCNT on STM32H743, STM32F407, RP2350",
     "quinapalus": "quinapalus.com/cm7cycles.html: measured on Cortex-M7",
-    "llvm": "LLVM, ARMScheduleM7.td, contributed by Arm",
-    "eprint-2025/523": "IACR ePrint 2025/523: unaligned 32-bit fetch on Cortex-M4",
     "mlperf": "MLPerf Tiny v1.1-v1.3: published firmware against its published latency (docs/timing.md)",
     "guess": "no source: chosen within what is plausible, and part of the interval",
 }
@@ -73,8 +68,3 @@ class Core(Protocol):
     def trace(self, before: bytes, block: bytes, address: int, taken: bool) -> tuple[Issue, ...]:
         """The same as `step_cycles` (or, for `before` == `block`, `loop_cycles`), per instruction."""
         ...
-
-
-def ends(instruction: Instruction) -> bool:
-    """The instruction may leave the straight line."""
-    return instruction.writes_pc

@@ -219,6 +219,7 @@ def kit_notes(kit: Kit, board: Board, cflags: Sequence[str]) -> dict[str, str]:
     differ = sorted(set(theirs) ^ ours)
     compilers = sorted({o.producer.split(" -")[0] for o in members(kit) if o.producer})
     return {
+        "libraries": " ".join(word for word in (kit.name, kit.version, kit.commit, *theirs) if word),
         "library": kit.name,
         "library_version": kit.version,
         "library_commit": kit.commit,

@@ -112,6 +112,7 @@ def test_flags_that_differ_from_ours_are_listed(contract_kit: KitMaker) -> None:
     assert {"-O1", "-O2"} <= set(differ)
     assert "-mcpu=cortex-m7" not in differ
     assert notes["library_compiler"].startswith("GNU C")
+    assert notes["libraries"].startswith("cmsis-nn 0.1 abc1234 ")
 
 
 @pytest.mark.parametrize(

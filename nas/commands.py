@@ -68,6 +68,7 @@ def parse_time(text: str) -> tuple[float | None, float | None]:
 )
 @click.option("--seed", default=0, show_default=True)
 @click.option("--quick", is_flag=True, help="A much smaller search, to see that everything works.")
+@click.option("--figures", is_flag=True, help="Only draw stage 1's figures into the folder.")
 @click.option("--hardware", is_flag=True, help="Measure on the board on the bench, not on its emulator.")
 def search(
     board: str,
@@ -79,12 +80,19 @@ def search(
     folder: Path,
     seed: int,
     quick: bool,
+    figures: bool,
     hardware: bool,
 ) -> None:
     """Find the best network for DATA within a budget, measured, as .tflite and as C.
 
     Everything is kept in the folder: a search that was interrupted goes on where it stopped.
     """
+    if figures:
+        from tinyhil.nas.figures import stage_one_figures
+
+        for path in stage_one_figures(folder, seed=seed):
+            click.echo(path)
+        return
     from tinyhil.nas.session import Request, run_search
 
     milliseconds, count = parse_time(latency) if latency else (None, None)

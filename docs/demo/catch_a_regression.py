@@ -25,7 +25,7 @@ INSTRUCTIONS_PER_STEP = 3  # of the planted loop: nop, subs, bne
 
 def main(folder: Path) -> int:
     """Both runs in `folder`, which becomes a small project."""
-    call(folder, "-m", "tinyhil", "zoo", "models")
+    call(folder, "-m", "tinyhil", "zoo", "models", "--name", "digits")
     model = "models/digits.tflite"
     measure = ["-m", "pytest", "-q", "--board=stm32f746", "--hil-emulate", model]
     first = call(folder, *measure, "--hil-save=main", "--hil-json=main.json")

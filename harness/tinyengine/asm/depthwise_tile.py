@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyhil.harness.tinyengine.asm.emit import Asm
+from tinyhil.harness.tinyengine.asm.interleave import interleave
 from tinyhil.harness.tinyengine.asm.post import Post, as_int32, offset, words
 from tinyhil.harness.tinyengine.asm.requant import Recipe
 
@@ -245,7 +246,7 @@ class DepthwiseTile:
         everything = {r for row in accs for r in row}
         if started != everything:
             raise AssertionError("the bias register was overwritten before every sum had started")
-        a.op(*body.lines)
+        a.op(*(interleave(body.lines) if self.core == "cortex-m7" else body.lines))
         self._finish(a, accs, columns)
 
     def _input_row(
@@ -262,12 +263,14 @@ class DepthwiseTile:
         if not self.resident:
             registers = ", ".join(f"r{8 + i}" for i in range(self._row_words))
             a.op(f"ldm r1!, {{{registers}}}" if self._row_words > 1 else f"ldr {registers}, [r1], #4")
-        pool = ["r1", "r2", "r3"] if self.resident else ["r2", "r3", "r12", "lr"]
+        pool = ["r2", "r3", "r12", "lr"]
+        if self.resident:  # in turns, so that a row can be widened while the one before is multiplied
+            pool = (["r1", "r2", "r3"], ["r3", "r1", "r2"], ["r2", "r3", "r1"])[row % 3]
         muls = self._multiplications(columns)
         indices = {(m.index, m.pair) for m in muls}
         address = row * self.row_bytes
         if inside:
-            self._inside(a, address, muls, uses, last, started)
+            self._inside(a, address, pool, muls, uses, last, started)
             return
         free = list(pool)
         even, odd = self._load(a, 0, address, free, indices)
@@ -300,6 +303,7 @@ class DepthwiseTile:
         self,
         a: Asm,
         address: int,
+        pool: Sequence[str],
         muls: Sequence[_Mul],
         uses: Sequence[tuple[int, Sequence[str]]],
         last: str,
@@ -307,11 +311,12 @@ class DepthwiseTile:
     ) -> None:
         """A row whose pixels start in the middle of a word: PKHBT of two words gives them with the halves
         exchanged, (a2, a0) and (a3, a1) after SXTB16."""
-        a.op(f"ldr r1, [r0, #{address}]")
+        even, odd, _ = pool
+        a.op(f"ldr {even}, [r0, #{address}]")
         if max(m.index + 2 * m.pair for m in muls) > 1:
-            a.op(f"ldr r2, [r0, #{address + 4}]", "pkhbt r1, r2, r1")
-        a.op("sxtb16 r2, r1, ror #8", "sxtb16 r1, r1")
-        for value, phase in (("r1", 0), ("r2", 1)):
+            a.op(f"ldr {odd}, [r0, #{address + 4}]", f"pkhbt {even}, {odd}, {even}")
+        a.op(f"sxtb16 {odd}, {even}, ror #8", f"sxtb16 {even}, {even}")
+        for value, phase in ((even, 0), (odd, 1)):
             for m in [m for m in muls if m.pair and m.index == phase]:
                 self._multiply(a, "smladx", m, value, uses, last, started)
             for m in [m for m in muls if not m.pair and m.index % 2 == phase]:

@@ -171,7 +171,11 @@ def _depthwise(op: Op, work: DepthwiseWork) -> Call:
 def _dense(graph: Graph, op: Op, work: ConvWork) -> Call:
     rows, depth, channels = work.x.pixels, work.x.channels, work.y.channels
     quant = graph.tensors[op.inputs[1]].quant
+    per_channel = quant is not None and quant.per_channel
+    kept = channels if per_channel else 1
     values = _weighted(op, work, "Fully connected") | {
+        "multiplier": work.requant.multiplier[:kept],
+        "shift": work.requant.shift[:kept],
         "input": (rows, 1, 1, depth),
         "filter": (depth, 1, 1, channels),
         "output": (rows, 1, 1, channels),
@@ -179,7 +183,7 @@ def _dense(graph: Graph, op: Op, work: ConvWork) -> Call:
         "quant_type": "cmsis_nn_quant_params",
         "buffer_function": "arm_fully_connected_s8_get_buffer_size",
         "dense": True,
-        "per_channel": int(quant is not None and quant.per_channel),
+        "per_channel": int(per_channel),
     }
     return Call(
         "arm_fully_connected_wrapper_s8", "cmsis_nn_conv.c.j2", values, (None,), 0, _flash(work),

@@ -190,7 +190,8 @@ def _diagnosed(chip: Chip, firmware: Firmware, silence: NoAnswer | BadFrame) -> 
         return ProbeNotFound(f"{gone}. The serial line went silent with it, in the middle of a measurement")
     except BenchError as error:
         words, mailbox = f"the probe could not look either: {error}", None
-    told = type(silence)(f"{network}: {silence}. Meanwhile {words}")
+    heard = str(silence).partition(". Likely ")[0]  # the probe knows better than a guess
+    told = type(silence)(f"{network}: {heard}. But {words}")
     # A network that hangs or is slow hangs on every other board too.
     return Hopeless(told) if mailbox is not None and mailbox.state == RUNNING else told
 

@@ -26,6 +26,7 @@ class Bench:
     patch: pytest.MonkeyPatch
     plug_in: Callable[..., Any]
     run: Callable[..., Any]
+    elf: Path = Path()
     undo: list[Callable[[], None]] = field(default_factory=list)
 
     @property
@@ -63,10 +64,13 @@ def switch(**faults: Any) -> Callable[[Bench], None]:
 
 
 def flashed(then: Callable[[Bench], None]) -> Callable[[Bench], None]:
-    """The same, on a board that already holds the firmware."""
+    """The same, on a board that already holds the firmware: all the time is the conversation's."""
 
     def inject(bench: Bench) -> None:
-        assert bench.run().exit_code == HEALTHY
+        from tinyhil.harness.targets.pyocd_chip import flash_segments
+
+        for segment in flash_segments(bench.elf):
+            bench.board._poke(segment.address, segment.data)
         then(bench)
 
     return inject
@@ -280,7 +284,7 @@ FAULTS = (
     Fault("probe unplugged while flashing", switch(unplug_after=700), BENCH, "ProbeNotFound.*was lost"),
     Fault(
         "probe unplugged while running",
-        unplug_while_running,
+        flashed(unplug_while_running),
         BENCH,
         "ProbeNotFound.*in the middle of a measurement",
     ),
@@ -305,12 +309,22 @@ FAULTS = (
     Fault("readout protection level 2", switch(rdp=0xCC), BENCH, "RDP level 2", kept=True),
     Fault("stale firmware", flashed(stale_firmware), HEALTHY, ""),
     Fault(
-        "silent UART", switch(silent=True), BENCH, "NoAnswer.*up and waiting.*serial line is dead", kept=True
+        "silent UART",
+        flashed(switch(silent=True)),
+        BENCH,
+        "NoAnswer.*up and waiting.*serial line is dead",
+        kept=True,
     ),
-    Fault("garbage on the UART", transmit(lambda: noise(1.0)), BENCH, "BadFrame.*damaged frames", kept=True),
+    Fault(
+        "garbage on the UART",
+        flashed(transmit(lambda: noise(1.0))),
+        BENCH,
+        "BadFrame.*damaged frames",
+        kept=True,
+    ),
     Fault(
         "every frame truncated",
-        transmit(lambda: Frames(lambda n, data: data[: len(data) // 2] + b"\0")),
+        flashed(transmit(lambda: Frames(lambda n, data: data[: len(data) // 2] + b"\0"))),
         BENCH,
         "BadFrame.*damaged frames",
         kept=True,
@@ -325,8 +339,8 @@ FAULTS = (
     Fault("frames duplicated", transmit(lambda: Frames(lambda n, data: data + data)), HEALTHY, ""),
     Fault("frames reordered", transmit(reorder), HEALTHY, ""),
     Fault("1 % byte errors", transmit(lambda: noise(0.01)), HEALTHY, ""),
-    Fault("wrong baud rate", wrong_baud, BENCH, "BadFrame.*baud|NoAnswer.*baud", kept=True),
-    Fault("brown-out reset loop", brown_out, BENCH, "TargetReset.*reset by a brown-out", kept=True),
+    Fault("wrong baud rate", flashed(wrong_baud), BENCH, "BadFrame.*baud|NoAnswer.*baud", kept=True),
+    Fault("brown-out reset loop", flashed(brown_out), BENCH, "TargetReset.*reset by a brown-out", kept=True),
     Fault(
         "hard fault",
         firmware_with("    *(volatile int *)0xCC000000u = 1;"),
@@ -344,6 +358,7 @@ FAULTS = (
         firmware_with("    for (volatile int i = 0;;) { i = 0; }"),
         BENCH,
         "NoAnswer.*still running",
+        seconds=10.0,
     ),
     Fault(
         "watchdog reset mid-run",
@@ -351,8 +366,9 @@ FAULTS = (
         BENCH,
         "TargetReset.*reset by the independent watchdog",
         kept=True,
+        seconds=15.0,
     ),
-    Fault("serial port vanishes", port_vanishes, BENCH, "serial port vanished"),
+    Fault("serial port vanishes", flashed(port_vanishes), BENCH, "serial port vanished"),
     Fault("serial port missing", port_is_missing, BENCH, "no-such-port cannot be opened", kept=True),
     Fault("serial port busy", port_is_open_elsewhere, BENCH, "BoardBusy.*another program has"),
     Fault("wrong board", switch(device_id=0x451), BENCH, "WrongBoard.*0x451.*0x449.*Nothing was written"),
@@ -360,12 +376,13 @@ FAULTS = (
     Fault("one of two boards held", second_board, HEALTHY, ""),
     Fault(
         "power command fails",
-        power(["false"], silent=True),
+        flashed(power(["false"], silent=True)),
         BENCH,
         "NoAnswer.*power-cycle: BenchError",
         kept=True,
+        seconds=6.0,
     ),
-    Fault("only a power-cycle helps", power_that_helps, HEALTHY, "", seconds=6.0),
+    Fault("only a power-cycle helps", flashed(power_that_helps), HEALTHY, "", seconds=8.0),
     Fault("only a reset helps", switch(silent=True, heals_at_reset=True), HEALTHY, ""),
     Fault("full disk while storing", disk_is_full, BENCH, "StoreError"),
 )

@@ -61,9 +61,21 @@ def bench(
         )
 
     made = Bench(board, place, tmp_path, monkeypatch, plug_in, run)
+    _build_once(made, firmware_cache)
     yield made
     for undo in made.undo:
         undo()
+
+
+def _build_once(bench: Bench, cache: Path) -> None:
+    """Compiling is not what the faults are given their seconds for."""
+    if not (cache / "faults-are-built").exists():
+        assert exit_code(bench.run(60.0)) == HEALTHY
+        build_id = records()[0].provenance["build_id"]
+        shutil.rmtree(bench.project / ".tinyhil")
+        bench.board._poke(0x0800_0000, b"\xff" * 0x10_0000)
+        (cache / "faults-are-built").write_text(build_id)
+    bench.elf = cache / "firmware" / (cache / "faults-are-built").read_text() / "firmware.elf"
 
 
 def exit_code(result: Result) -> int:

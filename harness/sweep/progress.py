@@ -21,7 +21,7 @@ class Reporter:
     def __init__(self, total: int, stream: IO[str] | None = None) -> None:
         self._stream = stream or sys.stderr
         self._total = total
-        self._done = self._measured = 0
+        self._done = 0
         self._start = time.monotonic()
         self._lines: dict[str, TaskID] = {}
         self._live: Progress | None = None
@@ -57,7 +57,6 @@ class Reporter:
     def finished(self, worker: str, item: str, said: str) -> None:
         """`worker` is done with `item`; `said` is the result in a few words."""
         self._done += 1
-        self._measured += 1
         if self._live:
             if worker not in self._lines:
                 self._lines[worker] = self._live.add_task(worker, total=None, words="")
@@ -69,7 +68,7 @@ class Reporter:
 
     def _eta(self) -> str:
         seconds = time.monotonic() - self._start
-        return clock(eta(self._measured, self._total - self._done, seconds))
+        return clock(eta(self._done, self._total - self._done, seconds))
 
     def _advance(self) -> None:
         if self._live:

@@ -52,7 +52,8 @@ def batches(items: Sequence[T], size: int) -> Iterable[Sequence[T]]:
 
 
 def eta(done: int, remaining: int, seconds: float) -> float | None:
-    """Seconds that `remaining` items will take if they are like the `done` ones; None if none is done."""
+    """Seconds that `remaining` items will take if as many of them are known as of the `done` ones; None
+    if none is done."""
     return seconds * remaining / done if done else None
 
 

@@ -122,7 +122,7 @@ def test_batches_keep_everything_in_order(rows: list[int], size: int) -> None:
     assert all(len(part) <= size for part in parts)
 
 
-def test_the_time_to_go_is_that_of_what_was_measured() -> None:
+def test_the_time_to_go_is_that_of_what_is_done() -> None:
     assert eta(0, 10, 5.0) is None
     assert eta(4, 10, 8.0) == 20.0
     assert [clock(None), clock(7), clock(83), clock(3723)] == ["-:--", "0:07", "1:23", "1:02:03"]

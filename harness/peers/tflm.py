@@ -104,6 +104,7 @@ class Tflm:
         sources = _sources(graph, board, kit, file, names, arena=arena.needed, probe=False)
         return replace(
             sources,
+            arena=arena.needed,
             notes={
                 **sources.notes,
                 "arena_needed": str(arena.needed),

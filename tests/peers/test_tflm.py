@@ -73,7 +73,7 @@ def generate(graph: Graph, board: Board, table: dict[str, str]) -> Sources:
 @pytest.mark.parametrize("needed", [1025, 5003, 40000])
 def test_the_arena_is_found_to_the_byte(network: Graph, needed: int, tmp_path: Path) -> None:
     sources = generate(network, NATIVE, kit(tmp_path, "native", needed))
-    assert sources.notes["arena_needed"] == str(needed)
+    assert (sources.arena, sources.notes["arena_needed"]) == (needed, str(needed))
     assert sources.notes["arena_non_persistent"] == "1000"
     assert sources.notes["arena_persistent"] == str(needed - 1000)
 

@@ -124,7 +124,8 @@ def measure(
         board=case.board.name,
         mode=raw.mode,
         kind="measured" if raw.cycles else "counted",
-        clock_hz=case.board.clock_hz,
+        # on silicon what the chip set up; a twin's own clock means nothing, it stands for the board's
+        clock_hz=raw.hello.clock_hz if raw.cycles else case.board.clock_hz,
         peak_ram=_peak_ram(firmware, raw),
         flash=firmware.flash,
         correct=correct,

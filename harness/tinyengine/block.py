@@ -213,7 +213,7 @@ class BlockCandidate:
                 files |= part.files()
                 prototypes += part.prototypes()
                 definitions.append(part.definition(f"{symbol}_{name}"))
-                includes.add('"th_asm.h"')
+                includes.update(part.includes())
         out = (self.parts.last or dw).y
         halo = max(dw.kernel[0] - dw.strides[0], 0)
         add = self.parts.add

@@ -113,8 +113,12 @@ def _conv(graph: Graph, op: Op, spec: Conv2D) -> ConvWork:
         raise UnsupportedOperator(f"grouped convolution ({x.shape[3]} channels into {weights.shape[3]})")
     return ConvWork(
         _map(x), _map(y), weights, _bias(graph, op, channels), _requant(graph, op),
-        spec.strides, spec.dilations, spec.pads,
+        spec.strides, spec.dilations, spec.pads, _bits(w),
     )  # fmt: skip
+
+
+def _bits(weights: Tensor) -> int:
+    return 4 if weights.dtype is DType.INT4 else 8
 
 
 def _depthwise(graph: Graph, op: Op, spec: DepthwiseConv2D) -> DepthwiseWork:
@@ -136,7 +140,7 @@ def _dense(graph: Graph, op: Op) -> ConvWork:
     return ConvWork(
         Map(1, rows, depth, x.zero_point), Map(1, rows, channels, y.zero_point),
         weights.reshape(channels, 1, 1, depth), _bias(graph, op, channels),
-        _requant(graph, op),
+        _requant(graph, op), weight_bits=_bits(w),
     )  # fmt: skip
 
 

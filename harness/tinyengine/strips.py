@@ -19,7 +19,7 @@ from tinyhil.harness.tinyengine.asm.expand import Expand, pair_order
 from tinyhil.harness.tinyengine.asm.gemm import Gemm, lanes_fit, pack
 from tinyhil.harness.tinyengine.asm.post import Post
 from tinyhil.harness.tinyengine.asm.requant import Recipe, choose, live_bias, reach_of
-from tinyhil.harness.tinyengine.ctext import c_array
+from tinyhil.harness.tinyengine.ctext import c_array, static_text
 from tinyhil.harness.tinyengine.work import ConvWork
 
 SLACK = 16  # bytes behind blocks that wide loads and stores may touch
@@ -87,6 +87,34 @@ class Strip:
         post = Post.common(self.recipe)
         return self.pairs + 1 + post.constants + (post.kind == "proved")
 
+    @property
+    def packed(self) -> bool:
+        """Weights lie in flash as nibbles; a pair of channels is unpacked onto the stack when needed."""
+        return self.work.weight_bits == 4
+
+    @property
+    def _step_words(self) -> int:
+        """Words of a pair of channels, as the micro-kernel reads them."""
+        post = Post.common(self.recipe)
+        return 2 + self.pairs + (post.kind == "proved") + 2 * post.constants
+
+    def _nibbles(self) -> npt.NDArray[np.int32]:
+        """The stream with the lanes of each channel pair as nibbles; a last odd channel stays as it is."""
+        flat = self.work.weights.reshape(self.work.weights.shape[0], -1).astype(np.int64)
+        padded = np.concatenate([flat, np.zeros((flat.shape[0], 1), np.int64)], axis=1)
+        lanes = padded[:, self.order]  # [channels, pairs, 2]; index -1 finds the zero
+        parts: list[npt.NDArray[np.int32]] = []
+        for step in range(self.work.y.channels // 2):
+            at = step * self._step_words
+            w0, w1 = lanes[2 * step] & 15, lanes[2 * step + 1] & 15
+            halves = w0[:, 0] | w1[:, 0] << 4 | w0[:, 1] << 8 | w1[:, 1] << 12
+            halves = np.append(halves, np.zeros(len(halves) % 2, np.int64))
+            words = (halves[::2] | halves[1::2] << 16).astype(np.uint32).view(np.int32)
+            parts += [self.stream[at : at + 2], words]
+            parts += [self.stream[at + 2 + self.pairs : at + self._step_words]]
+        parts.append(self.stream[self.work.y.channels // 2 * self._step_words :])
+        return np.concatenate(parts)
+
     @cached_property
     def stream(self) -> npt.NDArray[np.int32]:
         """Packed weights and constants."""
@@ -128,7 +156,8 @@ class Strip:
     @property
     def flash(self) -> int:
         """Weights, constants and the calls."""
-        return 4 * self.stream_words + 100
+        saved = self.work.y.channels // 2 * (self.pairs // 2) if self.packed else 0
+        return 4 * (self.stream_words - saved) + (220 if self.packed else 100)
 
     @property
     def shared(self) -> Mapping[str, int]:
@@ -149,7 +178,11 @@ class Strip:
                 continue
             values = size * kh * kw * self.work.x.channels
             total += 10 + (self._expand.instructions(count) if size == 4 else 5 * values)
-            total += gemm_instructions(self._gemm(size, 2), count, pairs) if pairs else 0
+            if self.packed:
+                each = gemm_instructions(self._gemm(size, 2), count, 1) + 30 + 9 * self.pairs
+                total += pairs * each
+            else:
+                total += gemm_instructions(self._gemm(size, 2), count, pairs) if pairs else 0
             total += gemm_instructions(self._gemm(size, 1), count, 1) if odd else 0
         return total
 
@@ -159,6 +192,8 @@ class Strip:
         files |= {name: c_file(name) for name in ("th_asm.h", "th_expand.c")}
         if 4 in self._blocks:
             files |= self._expand.files(self.core)
+        if self.packed:
+            files["nn_int4.h"] = static_text("nn_int4.h")
         if self.core == "native":
             files |= {name: c_file(name) for name in ("th_twin.h", "th_twin.c")}
         return files
@@ -169,9 +204,10 @@ class Strip:
 
     def definition(self, name: str) -> str:
         """`static void NAME(const int8_t *x, uint32_t pixels, int8_t *y, uint32_t *blocks)` and its data."""
+        stream = self._nibbles() if self.packed else self.stream
         lines = [
-            f"static const int32_t {name}_stream[{self.stream.size}] = {{",
-            c_array(self.stream),
+            f"static const int32_t {name}_stream[{stream.size}] = {{",
+            c_array(stream),
             "};",
             "",
             f"static void {name}(const int8_t *x, uint32_t pixels, int8_t *y, uint32_t *blocks)",
@@ -203,8 +239,31 @@ class Strip:
         for call in self._calls(size, "y", f"blocks + {size * self.pairs}"):
             yield f"        {call}"
 
+    def includes(self) -> tuple[str, ...]:
+        """Headers that the definition needs."""
+        return ('"nn_int4.h"', '"th_asm.h"') if self.packed else ('"th_asm.h"',)
+
+    def _unpacked_calls(self, size: int, y: str, end: str) -> Iterable[str]:
+        """One call per pair of channels, each behind the unpacking of its weights."""
+        channels, words = self.work.y.channels, self._step_words
+        yield "const int32_t *packed = stream;"
+        if channels > 1:
+            yield f"int32_t lanes[{words}];"
+            tail = words - 2 - self.pairs
+            yield f"for (int32_t c = 0; c < {channels // 2}; c++) {{"
+            yield f"    packed = nn_int4_unpack(packed, lanes, 2, {self.pairs}, {tail});"
+            out = f"{y} + c * {2 * self.channel_stride}"
+            yield f"    {self._gemm(size, 2).name}(blocks, lanes, {out}, {end}, lanes + {words});"
+            yield "}"
+        if channels % 2:
+            out = f"{y} + {(channels - 1) * self.channel_stride}"
+            yield f"{self._gemm(size, 1).name}(blocks, packed, {out}, {end}, packed + {self._alone});"
+
     def _calls(self, size: int, y: str, end: str) -> Iterable[str]:
         channels = self.work.y.channels
+        if self.packed:
+            yield from self._unpacked_calls(size, y, end)
+            return
         even = channels // 2 * 2
         split = self.stream_words - (self._alone if channels % 2 else 0)
         if even:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from engine_checks import MODELS, RunC, random_inputs
 from engine_networks import Builder, networks
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tinyhil.harness.boards import get_board
@@ -106,6 +106,7 @@ def blocks(draw: st.DrawFn) -> Graph:
     max_examples=12,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # every try compiles: no shrinking
 )
 @given(blocks(), st.data())
 def test_blocks_are_exact_at_any_height_of_tile(run_c: RunC, graph: Graph, data: st.DataObject) -> None:
@@ -143,6 +144,7 @@ def test_taller_tiles_take_more_memory_and_fewer_instructions() -> None:
     max_examples=8,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # every try compiles: no shrinking
 )
 @given(networks(layers=8), st.sampled_from(["speed", "ram", "flash"]))
 def test_no_layer_reads_a_dead_byte(run_c: RunC, graph: Graph, prefer: str) -> None:

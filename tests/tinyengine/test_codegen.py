@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from engine_checks import MODELS, WARNINGS, RunC, random_inputs
 from engine_networks import Builder, networks
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 
 from tinyhil.errors import DoesNotFit, UnsupportedOperator
 from tinyhil.harness.boards import get_board
@@ -71,6 +71,7 @@ def test_benchmark_networks_are_bit_exact(name: str, prefer: str, run_c: RunC) -
     max_examples=15,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # every try compiles: no shrinking
 )
 @given(networks())
 def test_random_networks_are_bit_exact(run_c: RunC, graph: Graph) -> None:

@@ -17,6 +17,7 @@ from tinyhil.errors import BenchError, MissingTool, TinyhilError
 from tinyhil.harness.boards import get_board
 from tinyhil.harness.build import Firmware, Program, build, firmware_id
 from tinyhil.harness.deadline import Deadline
+from tinyhil.harness.engine import Engine
 from tinyhil.harness.engines import get_engine
 from tinyhil.harness.measure import Case, Network
 from tinyhil.harness.model import read_tflite, write_tflite
@@ -36,7 +37,8 @@ NETWORKS = 128  # networks that are kept with their reference outputs
 @dataclass
 class Outcome:
     """How a sweep ended. `failures` and `bench` hold (item, code, message): records with an error,
-    and items of which nothing was learned, in the order of the plan. `rows` has each item's record, in the order of the plan."""
+    and items of which nothing was learned; `rows` has each item's record. All in the order of the
+    plan."""
 
     measured: int = 0
     known: int = 0
@@ -68,6 +70,7 @@ class Sweep:
     _pending: dict[Future[Answer], _Ready] = field(default_factory=dict, init=False)
     _firms: dict[Item, Firm] = field(default_factory=dict, init=False)
     _fresh: dict[Firm, Measurement] = field(default_factory=dict, init=False)
+    _engines: dict[str, Engine] = field(default_factory=dict, init=False)
 
     def run(self) -> Outcome:
         """Measures what is left. Raises MissingTool where no item could go on."""
@@ -117,8 +120,7 @@ class Sweep:
             self._outcome.failures.append((str(item), error.code, str(error)))
             self.say.finished("generate", str(item), error.code)
             return None
-        engine = get_engine(item.engine, self.runner.settings.engines.get(item.engine))
-        case = Case(network, engine, get_board(item.board), item.options)
+        case = Case(network, self._engine(item.engine), get_board(item.board), item.options)
         mode = self.runner.target(case.board).mode
         try:
             program = self.runner.program(case)
@@ -133,6 +135,12 @@ class Sweep:
         firm = (firmware_id(program), mode)
         self._firms[item] = firm
         return _Ready(item, case, program, firm)
+
+    def _engine(self, name: str) -> Engine:
+        """The engine, made once: looking for those of third parties takes longer than generating."""
+        if name not in self._engines:
+            self._engines[name] = get_engine(name, self.runner.settings.engines.get(name))
+        return self._engines[name]
 
     def _task(self, one: _Ready, firmware: Firmware) -> Task:
         settings = self.runner.settings

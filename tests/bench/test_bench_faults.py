@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench_faults import BENCH, FAULTS, HEALTHY, Bench, Fault
+from bench_faults import BENCH, FAULTS, HEALTHY, Fault
+from bench_injections import Bench
 from click.testing import CliRunner, Result
 
 sys.path.append(str(Path(__file__).parent.parent / "faces"))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tinyhil.errors import UsageError
@@ -243,8 +243,3 @@ def fits(one: Measured, budget: Budget) -> bool:
 def replace_judge(judge: Judge) -> Judge:
     """The same questions with nothing remembered but the scores, which are the same for all."""
     return replace(judge, rejected=0, _excess={}, _nearest=None)
-
-
-def describe(effort: Effort) -> str:
-    """The effort as text, for records."""
-    return json.dumps(asdict(effort), sort_keys=True)

@@ -55,6 +55,11 @@ class Request:
 def effort_for(request: Request) -> Effort:
     """How hard to search: the default effort, or the least that goes through all steps."""
     effort = Effort(seed=request.seed)
+    effort = replace(
+        effort,
+        training=replace(effort.training, seed=request.seed),
+        evolution=replace(effort.evolution, seed=request.seed),
+    )
     if not request.quick:
         return effort
     return replace(

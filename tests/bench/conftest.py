@@ -77,7 +77,7 @@ def plug_in(locks: Path) -> Iterator[Callable[..., Any]]:
     boards = []
 
     def make(uid: str = "T1", **place: Any) -> tuple[Any, Any]:
-        board = Board(uid)
+        board = Board(uid, place.get("kind", "stm32f746"))
         boards.append(board)
         BOARDS[uid] = SwdPort(board)
         facts = {"kind": "stm32f746", "serial": board.port, "emulated": True, **place}

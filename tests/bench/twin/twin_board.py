@@ -1,4 +1,4 @@
-"""An emulated STM32F746 board: a Cortex-M7 (Unicorn) with its debug registers, flash and peripherals.
+"""An emulated STM32F7 board: a Cortex-M7 (Unicorn) with its debug registers, flash and peripherals.
 
 Two masters share one bus: the core, through Unicorn's hooks, and the debugger, through `read` and
 `write`. The core runs in a thread of its own, in slices, so that it goes on between two accesses of
@@ -17,16 +17,14 @@ from contextlib import contextmanager
 
 import unicorn as u
 from twin_chip import (
-    DEVICE_ID,
+    CHIPS,
     FLASH,
-    FLASH_SIZE,
     IDENTITY,
     PERIPHERALS,
     PERIPHERALS_SIZE,
     PPB,
     PPB_SIZE,
     RAM,
-    RAM_SIZE,
     coresight,
 )
 from twin_faults import Faults
@@ -65,17 +63,18 @@ class BusFault(Exception):
 
 
 class Board:
-    """The board. `uid` is its probe's serial number, `port` the path of its serial port."""
+    """The board. `uid` is its probe's serial number, `kind` the board kind, `port` the path of its
+    serial port."""
 
-    def __init__(self, uid: str, faults: Faults | None = None) -> None:
-        self.uid = uid
+    def __init__(self, uid: str, kind: str = "stm32f746", faults: Faults | None = None) -> None:
+        self.uid, self.chip = uid, CHIPS[kind]
         self.faults = faults or Faults()
         self.resets, self.power_cycles, self.opened = 0, 0, 0
         self._uc = uc = u.Uc(u.UC_ARCH_ARM, u.UC_MODE_THUMB | u.UC_MODE_MCLASS)
         uc.ctl_set_cpu_model(arm.UC_CPU_ARM_CORTEX_M7)
-        uc.mem_map(FLASH, FLASH_SIZE, u.UC_PROT_READ | u.UC_PROT_EXEC)
-        uc.mem_write(FLASH, b"\xff" * FLASH_SIZE)
-        uc.mem_map(RAM, RAM_SIZE)
+        uc.mem_map(FLASH, self.chip.flash_size, u.UC_PROT_READ | u.UC_PROT_EXEC)
+        uc.mem_write(FLASH, b"\xff" * self.chip.flash_size)
+        uc.mem_map(RAM, self.chip.ram_size)
         for base, size in ((PERIPHERALS, PERIPHERALS_SIZE), (PPB, PPB_SIZE)):
             uc.mmio_map(
                 base,
@@ -90,10 +89,12 @@ class Board:
         uc.hook_add(u.UC_HOOK_INTR, self._on_interrupt)
         uc.hook_add(u.UC_HOOK_INSN_INVALID, self._on_invalid)
         uc.hook_add(u.UC_HOOK_BLOCK, self._on_block)
-        self.flash = FlashController(self.faults, lambda a, n: bytes(uc.mem_read(a, n)), self._poke)
-        self.peripherals = Peripherals(self.faults, lambda: self._cycles, uc.emu_stop)
+        self.flash = FlashController(
+            self.chip, self.faults, lambda a, n: bytes(uc.mem_read(a, n)), self._poke
+        )
+        self.peripherals = Peripherals(self.chip, self.faults, lambda: self._cycles, uc.emu_stop)
         self.port = self.peripherals.port
-        self._coresight = coresight()
+        self._coresight = coresight(self.chip.device_id)
         self._dhcsr = self._demcr = self._dcrdr = self._dfsr = self._sticky = 0
         self._ppb: dict[int, int] = {}
         self._breakpoints: dict[int, int] = {}
@@ -151,7 +152,7 @@ class Board:
             self.power_cycles += 1
             if self.faults.heals_at_power:
                 self.faults.clear()
-            self._uc.mem_write(RAM, b"\xa5" * RAM_SIZE)
+            self._uc.mem_write(RAM, b"\xa5" * self.chip.ram_size)
             self._dhcsr = self._demcr = 0
             self._breakpoints.clear()
             self.reset(POWER_ON)
@@ -209,7 +210,7 @@ class Board:
             self._fault = None
         if self._reset_wanted:
             self.reset(self._reset_wanted)
-        in_memory = _is_memory(self._pc, 2)
+        in_memory = self._is_memory(self._pc, 2)
         self._sleeping = self._pc == before and in_memory and bytes(uc.mem_read(self._pc, 2)) == b"\xfe\xe7"
 
     def _enter_fault(self, cfsr: int, address: int) -> None:
@@ -222,7 +223,7 @@ class Board:
         stack = (uc.reg_read(arm.UC_ARM_REG_SP) - 32) & ~7
         frame = [uc.reg_read(_CORE[i]) for i in (0, 1, 2, 3, 12, 14)]
         frame += [self._pc, uc.reg_read(arm.UC_ARM_REG_XPSR)]
-        if stack >= RAM and stack + 32 <= RAM + RAM_SIZE:
+        if stack >= RAM and stack + 32 <= RAM + self.chip.ram_size:
             uc.mem_write(stack, struct.pack("<8I", *frame))
         else:
             cfsr |= 1 << 12  # no room for the frame
@@ -296,7 +297,7 @@ class Board:
         with self._access():
             if self._in_reset and address < PPB:
                 raise BusFault(address)
-            if _is_memory(address, count * size):
+            if self._is_memory(address, count * size):
                 if address < RAM and self.faults.rdp_level:
                     raise BusFault(address)
                 data = self._uc.mem_read(address, count * size)
@@ -306,7 +307,7 @@ class Board:
     def write(self, address: int, values: list[int], size: int = 4) -> None:
         """Elements of `size` bytes; BusFault where nothing answers."""
         with self._access():
-            if not _is_memory(address, len(values) * size):
+            if not self._is_memory(address, len(values) * size):
                 for i, value in enumerate(values):
                     self._store(address + i * size, size, value, True)
             elif address < RAM:
@@ -360,8 +361,9 @@ class Board:
             _DFSR: self._dfsr,
             _AIRCR: 0xFA05_0000,
             _DWT_CTRL: 0x4000_0000 | self._ppb.get(_DWT_CTRL, 0),
+            0xE000_ED80: self.chip.ccsidr,
             _FP_CTRL: 0x1000_0080 | self._ppb.get(_FP_CTRL, 0) & 1,
-            _IDCODE: 0x1001_0000 << 0 | (self.faults.device_id or DEVICE_ID),
+            _IDCODE: 0x1001_0000 | (self.faults.device_id or self.chip.device_id),
         }
         for known in (fixed, self._coresight, IDENTITY):
             if address in known:
@@ -452,7 +454,6 @@ class Board:
                 u.UC_HOOK_CODE, self._on_breakpoint, begin=address, end=address
             )
 
-
-def _is_memory(address: int, size: int) -> bool:
-    in_flash = address >= FLASH and address + size <= FLASH + FLASH_SIZE
-    return in_flash or (address >= RAM and address + size <= RAM + RAM_SIZE)
+    def _is_memory(self, address: int, size: int) -> bool:
+        in_flash = address >= FLASH and address + size <= FLASH + self.chip.flash_size
+        return in_flash or (address >= RAM and address + size <= RAM + self.chip.ram_size)

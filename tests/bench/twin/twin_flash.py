@@ -1,10 +1,10 @@
-"""The FLASH controller of the STM32F74x: locks, sector erase, NOR programming. RM0385, chapter 3."""
+"""The FLASH controller of the STM32F7: locks, sector erase, NOR programming. RM0385, RM0410, chapter 3."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from twin_chip import FLASH, FLASH_SIZE, SECTORS
+from twin_chip import FLASH, Chip
 from twin_faults import Faults
 
 _KEYS = (0x4567_0123, 0xCDEF_89AB)
@@ -16,8 +16,13 @@ class FlashController:
     """Registers at 0x40023C00. `read` and `write` reach the array itself."""
 
     def __init__(
-        self, faults: Faults, read: Callable[[int, int], bytes], write: Callable[[int, bytes], None]
+        self,
+        chip: Chip,
+        faults: Faults,
+        read: Callable[[int, int], bytes],
+        write: Callable[[int, bytes], None],
     ) -> None:
+        self._sectors = chip.sectors
         self._faults, self._read, self._write = faults, read, write
         self.erased, self.stored = 0, 0  # counts over the board's life
         self.reset()
@@ -65,13 +70,13 @@ class FlashController:
         if self._faults.rdp_level:
             self._status |= _WRPERR
         elif control & 4:
-            self._write(FLASH, b"\xff" * FLASH_SIZE)
+            self._write(FLASH, b"\xff" * sum(self._sectors))
         elif control & 2:
             sector = control >> 3 & 0x1F
-            if sector >= len(SECTORS):
+            if sector >= len(self._sectors):
                 self._status |= _OPERR
             elif not self._faults.erase_does_nothing:
-                self._write(FLASH + sum(SECTORS[:sector]), b"\xff" * SECTORS[sector])
+                self._write(FLASH + sum(self._sectors[:sector]), b"\xff" * self._sectors[sector])
 
     def store(self, address: int, size: int, value: int) -> None:
         """One bus write into the array: only from 1 to 0, only as wide as PSIZE says."""

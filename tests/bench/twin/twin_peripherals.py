@@ -1,4 +1,4 @@
-"""Clock tree, USART1 on a pty, and watchdog: as much of them as firmware can tell apart.
+"""Clock tree, one USART on a pty, and watchdog: as much of them as firmware can tell apart.
 
 The USART compares its own baud rate, from the registers that the firmware has set, with the one that
 the host has set on the pty; if they differ, bytes arrive damaged, as they would on a wire.
@@ -14,9 +14,10 @@ import termios
 import tty
 from collections.abc import Callable
 
+from twin_chip import Chip
 from twin_faults import Faults
 
-HSE, HSI = 25_000_000, 16_000_000
+HSI = 16_000_000
 _SPEEDS = {
     getattr(termios, f"B{speed}"): speed
     for speed in (9600, 57600, 115200, 230400, 460800, 921600)
@@ -26,8 +27,7 @@ _RCC_CR, _PLLCFGR, _CFGR = 0x4002_3800, 0x4002_3804, 0x4002_3808
 _RCC_CSR = 0x4002_3874
 _PWR_CR1, _PWR_CSR1 = 0x4000_7000, 0x4000_7004
 _IWDG = 0x4000_3000
-_USART1 = 0x4001_1000
-_ISR, _RDR, _TDR, _BRR, _CR1 = (_USART1 + offset for offset in (0x1C, 0x24, 0x28, 0x0C, 0x00))
+_ISR, _ICR, _RDR, _TDR, _BRR, _CR1 = 0x1C, 0x20, 0x24, 0x28, 0x0C, 0x00  # offsets of a USART
 POWER_ON, WATCHDOG, SOFTWARE, PIN, BROWN_OUT = 1 << 27, 1 << 29, 1 << 28, 1 << 26, 1 << 25  # RCC_CSR
 _EMPTY_POLLS = 32  # reads of an idle UART in a row until the core is let sleep
 
@@ -35,7 +35,10 @@ _EMPTY_POLLS = 32  # reads of an idle UART in a row until the core is let sleep
 class Peripherals:
     """Registers by address. `cycles` counts what the core did since reset; `stop` ends its slice."""
 
-    def __init__(self, faults: Faults, cycles: Callable[[], int], stop: Callable[[], None]) -> None:
+    def __init__(
+        self, chip: Chip, faults: Faults, cycles: Callable[[], int], stop: Callable[[], None]
+    ) -> None:
+        self._chip, self._usart = chip, chip.usart
         self._faults, self._cycles, self._stop = faults, cycles, stop
         self._master, self._slave = pty.openpty()
         tty.setraw(self._slave)
@@ -80,15 +83,16 @@ class Peripherals:
         if self.registers.get(_CFGR, 0) & 3 != 2:
             return HSI
         pll = self.registers[_PLLCFGR]
-        source = HSE if pll & 1 << 22 else HSI
+        source = self._chip.hse_hz if pll & 1 << 22 else HSI
         return source // (pll & 0x3F) * (pll >> 6 & 0x1FF) // (2 * ((pll >> 16 & 3) + 1))
 
     def baud(self) -> float:
-        """Of USART1, on APB2; 0 while it is off."""
-        divider = self.registers.get(_BRR, 0)
-        if not divider or not self.registers.get(_CR1, 0) & 1:
+        """Of the USART: USART1 is on APB2, the others on APB1. 0 while it is off."""
+        divider = self.registers.get(self._usart + _BRR, 0)
+        if not divider or not self.registers.get(self._usart + _CR1, 0) & 1:
             return 0.0
-        prescaler = self.registers.get(_CFGR, 0) >> 13 & 7
+        shift = 13 if self._usart == 0x4001_1000 else 10
+        prescaler = self.registers.get(_CFGR, 0) >> shift & 7
         return self.core_clock() / (1 << (prescaler - 3) if prescaler >= 4 else 1) / divider
 
     def read(self, address: int) -> int:
@@ -102,16 +106,16 @@ class Peripherals:
             return value | (value & 3) << 2
         if address == _PWR_CSR1:
             return self.registers.get(_PWR_CR1, 0) & 0x3_0000 | 1 << 14
-        if address == _ISR:
+        if address == self._usart + _ISR:
             return self._read_status()
-        if address == _RDR:
+        if address == self._usart + _RDR:
             return self._received.pop(0) if self._received else 0
         return value
 
     def write(self, address: int, value: int) -> None:
         """One word."""
-        self._empty_polls = 0 if address != _USART1 + 0x20 else self._empty_polls
-        if address == _TDR:
+        self._empty_polls = 0 if address != self._usart + _ICR else self._empty_polls
+        if address == self._usart + _TDR:
             self._send(value & 0xFF)
         elif address == _IWDG:
             self._feed(value)

@@ -39,7 +39,7 @@ class Answer:
 
 def perform(task: Task) -> Answer:
     """Measures. Never raises what is the user's to read: errors travel as data."""
-    worker = worker_name()
+    worker = worker_name(task.elf is not None)
     try:
         if task.elf is None:
             return Answer(worker, _measure(task, task.firmware))
@@ -74,11 +74,10 @@ def _at_home(target: Target) -> Target:
     return target
 
 
-def worker_name() -> str:
+def worker_name(remote: bool) -> str:
     """The thread's name, or the Dask worker's address."""
-    name = threading.current_thread().name
-    if not name.startswith("Dask"):
-        return name.replace("_", " ")
+    if not remote:
+        return threading.current_thread().name.replace("_", " ")
     from distributed import get_worker
 
     return str(get_worker().address)

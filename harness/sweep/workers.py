@@ -39,16 +39,11 @@ def open_workers(kind: str, jobs: int) -> Iterator[Workers]:
             executor.shutdown(cancel_futures=True)
     elif kind == "dask" or "://" in kind:
         with _client(kind, jobs) as client, client.get_executor(pure=False, retries=0) as executor:
-            yield dask_workers(executor)
+            from distributed.scheduler import KilledWorker
+
+            yield Workers(executor, True, (BrokenExecutor, CancelledError, KilledWorker))
     else:
         raise UsageError(f"--executor {kind!r}: threads, dask, or a Dask scheduler's address tcp://HOST:PORT")
-
-
-def dask_workers(executor: Any) -> Workers:
-    """A Dask client's executor as Workers."""
-    from distributed.scheduler import KilledWorker
-
-    return Workers(executor, True, (BrokenExecutor, CancelledError, KilledWorker))
 
 
 @contextmanager

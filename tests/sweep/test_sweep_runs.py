@@ -10,22 +10,28 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tinyhil.errors import BenchError
 from tinyhil.harness.runner import Runner
 from tinyhil.harness.settings import Settings
 from tinyhil.harness.sweep import workers as seam
 from tinyhil.harness.sweep.plan import Item, read_plan
 from tinyhil.harness.sweep.progress import Reporter
 from tinyhil.harness.sweep.sweep import Outcome, Sweep
-from tinyhil.harness.sweep.workers import dask_workers, open_workers
+from tinyhil.harness.sweep.workers import open_workers
 from tinyhil.results.export import write_csv
 
 PLAN = 'boards = ["{boards}"]\nengines = ["tinyengine"]\n[layers]\nkinds = ["Add", "Relu"]\ncount = {count}\n'
+
+
+# 200 take a minute on two cores: TINYHIL_TEST_MEASUREMENTS=200
+MEASUREMENTS = int(os.environ.get("TINYHIL_TEST_MEASUREMENTS", "40"))
 
 
 def command(folder: Path, *words: str) -> list[str]:
@@ -120,14 +126,19 @@ def test_an_unknown_executor_is_refused(tmp_path: Path) -> None:
     assert "a Dask scheduler's address" in done.stderr
 
 
+def test_a_scheduler_that_does_not_answer_is_trouble_on_the_bench(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed", reason="pip install 'tinyhil[dask]'")
+    monkeypatch.setattr(seam, "CONNECT_SECONDS", 1)
+    with pytest.raises(BenchError, match="no Dask scheduler answers"), open_workers("tcp://127.0.0.1:9", 1):
+        pass
+
+
 def swept(folder: Path, cache: Path, items: tuple[Item, ...], workers: seam.Workers) -> Outcome:
     runner = Runner(Settings(folder, cache=cache))
     return Sweep(runner, items, workers, Reporter(len(items), StringIO()), batch=8).run()
 
 
 def table(folder: Path, outcome: Outcome) -> bytes:
-    from dataclasses import replace
-
     write_csv(folder / "table.csv", [replace(record, created="") for record in outcome.rows.values()])
     return (folder / "table.csv").read_bytes()
 
@@ -136,7 +147,7 @@ def table(folder: Path, outcome: Outcome) -> bytes:
 def test_workers_killed_at_random_lose_nothing_and_change_nothing(tmp_path: Path) -> None:
     """Three of four die during the measurements; the table is the serial one, byte for byte."""
     distributed: Any = pytest.importorskip("distributed", reason="pip install 'tinyhil[dask]'")
-    loaded, files = read_plan(plan(tmp_path, 20))
+    loaded, files = read_plan(plan(tmp_path, MEASUREMENTS // 2))
     items = loaded.items(files)
     one, many = tmp_path / "one", tmp_path / "many"
     one.mkdir()
@@ -152,7 +163,7 @@ def test_workers_killed_at_random_lose_nothing_and_change_nothing(tmp_path: Path
         victims = [worker.pid for worker in list(cluster.workers.values())]
         chance.shuffle(victims)
         for number, pid in enumerate(victims[:3], 1):
-            while count(store) < 5 * number + chance.randrange(4):
+            while count(store) < number * MEASUREMENTS // 8 + chance.randrange(4):
                 time.sleep(0.02)
             os.kill(pid, signal.SIGKILL)
             killed.append(pid)
@@ -161,17 +172,16 @@ def test_workers_killed_at_random_lose_nothing_and_change_nothing(tmp_path: Path
         distributed.LocalCluster(
             n_workers=4, threads_per_worker=1, dashboard_address=None, silence_logs=50
         ) as cluster,
-        distributed.Client(cluster) as client,
-        client.get_executor(pure=False) as executor,
+        open_workers(cluster.scheduler_address, 4) as workers,
     ):
         killer = threading.Thread(target=kill, args=(cluster, many / ".tinyhil" / "results.db"), daemon=True)
         killer.start()
-        spread = swept(many, tmp_path / "cache", items, dask_workers(executor))
+        spread = swept(many, tmp_path / "cache", items, workers)
         killer.join(10)
     assert len(killed) == 3
-    assert spread.measured == len(items) == 40
+    assert spread.measured == len(items) == MEASUREMENTS
     assert table(one, serial) == table(many, spread)
-    assert len(rows(many)) == 40
+    assert len(rows(many)) == MEASUREMENTS
 
 
 def count(store: Path) -> int:

@@ -22,8 +22,7 @@ static inline void nn_store4(int8_t *p, uint32_t word)
 static inline void nn_sort_row(const int8_t *from, int8_t *to, int32_t width, int32_t channels, int32_t plane)
 {
     const uint32_t even = UINT32_C(0x00FF00FF);
-    int32_t c = 0;
-    for (; c + 4 <= channels; c += 4) {
+    for (int32_t c = 0; c + 4 <= channels; c += 4) {
         const int8_t *in = from + c;
         int8_t *out0 = to + c * plane;
         int8_t *out1 = out0 + plane;
@@ -53,9 +52,12 @@ static inline void nn_sort_row(const int8_t *from, int8_t *to, int32_t width, in
             in += channels;
         }
     }
-    for (; c < channels; c++) {
+    for (int32_t rest = channels & 3; rest > 0; rest--) {
+        const int8_t *in = from + channels - rest;
+        int8_t *const out = to + (channels - rest) * plane;
         for (int32_t i = 0; i < width; i++) {
-            to[c * plane + i] = from[i * channels + c];
+            out[i] = *in;
+            in += channels;
         }
     }
 }

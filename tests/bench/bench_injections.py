@@ -125,13 +125,18 @@ def transmit(make: Callable[[], Callable[[bytes], bytes]]) -> Callable[[Bench], 
 # ---- injections that take more than a switch
 
 
+MIDDLE = 4  # frames until the conversation is surely under way: boot and hello take up to three
+
+
 def unplug_while_running(bench: Bench) -> None:
-    def pull(data: bytes) -> bytes:
-        bench.faults.unplugged = True
-        bench.faults.silent = True
+    """Probe and serial port share one cable."""
+
+    def pull(count: int, data: bytes) -> bytes:
+        if count == MIDDLE:
+            bench.faults.unplugged = bench.faults.silent = True
         return data
 
-    bench.faults.transmit = pull
+    bench.faults.transmit = Frames(pull)
 
 
 def brown_out(bench: Bench) -> None:
@@ -146,15 +151,15 @@ def brown_out(bench: Bench) -> None:
 
 
 def port_vanishes(bench: Bench) -> None:
-    """The USB bridge goes away when the firmware answers for the first time."""
+    """The USB bridge goes away in the middle of the conversation."""
 
-    def vanish(data: bytes) -> bytes:
-        if len(data) > 2:
+    def vanish(count: int, data: bytes) -> bytes:
+        if count == MIDDLE:
             os.close(bench.board.peripherals._master)
             bench.board.peripherals._master = os.open(os.devnull, os.O_RDWR)
         return data
 
-    bench.faults.transmit = vanish
+    bench.faults.transmit = Frames(vanish)
 
 
 def port_is_open_elsewhere(bench: Bench) -> None:

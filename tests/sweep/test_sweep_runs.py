@@ -30,7 +30,7 @@ from tinyhil.results.export import write_csv
 PLAN = 'boards = ["{boards}"]\nengines = ["tinyengine"]\n[layers]\nkinds = ["Add", "Relu"]\ncount = {count}\n'
 
 
-# 200 take a minute on two cores: TINYHIL_TEST_MEASUREMENTS=200
+# 200 took four minutes on two busy cores: TINYHIL_TEST_MEASUREMENTS=200
 MEASUREMENTS = int(os.environ.get("TINYHIL_TEST_MEASUREMENTS", "40"))
 
 

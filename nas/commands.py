@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from tinyhil.errors import UsageError
 from tinyhil.nas import cost
 from tinyhil.nas.zoo import architectures, make, networks
+from tinyhil.results.quantities import parse_duration, parse_size
 
 
 @click.command("zoo")
@@ -34,26 +34,15 @@ def zoo(folder: Path | None, names: tuple[str, ...], show: bool) -> None:
         click.echo(f"{path} {path.stat().st_size:,} bytes")
 
 
-_SIZE = {"": 1, "b": 1, "kb": 1000, "kib": 1024, "mb": 1000**2, "mib": 1024**2}
-
-
-def parse_size(text: str) -> int:
-    """Bytes of `256KiB`, `1MB` or `65536`."""
-    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", text)
-    if found is None or found[2].lower() not in _SIZE:
-        raise UsageError(f"{text!r} is not a size such as 64KiB, 1MB or 65536")
-    return round(float(found[1]) * _SIZE[found[2].lower()])
+_COUNTS = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}
 
 
 def parse_time(text: str) -> tuple[float | None, float | None]:
     """(milliseconds, count) of `5ms`, `0.1s`, or of a count such as `1.5M` or `900000`."""
-    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|us|s|k|M|G|)\s*", text)
-    if found is None:
-        raise UsageError(f"{text!r} is neither a time (5ms, 0.1s) nor a count (1.5M, 900000)")
-    value = float(found[1])
-    if found[2] in ("ms", "us", "s"):
-        return value * {"us": 1e-3, "ms": 1.0, "s": 1e3}[found[2]], None
-    return None, value * {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}[found[2]]
+    count = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(k|M|G|)\s*", text)
+    if count:
+        return None, float(count[1]) * _COUNTS[count[2]]
+    return 1e3 * parse_duration(text), None
 
 
 @click.command()

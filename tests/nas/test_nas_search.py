@@ -14,7 +14,7 @@ import pytest
 from tinyhil.errors import BenchError, UsageError
 from tinyhil.harness.boards import get_board
 from tinyhil.nas.arch import Arch, layers
-from tinyhil.nas.commands import parse_size, parse_time, zoo
+from tinyhil.nas.commands import parse_time, zoo
 from tinyhil.nas.latency import Sample
 from tinyhil.nas.meter import Measured, from_json, measured_from, read_results, to_json
 from tinyhil.nas.planlatency import PlanModel, evaluate_plan, fit_plan, load_plan_model
@@ -140,13 +140,6 @@ def test_results_survive_their_file_and_a_line_cut_by_a_kill(tmp_path: Path) -> 
     assert read_results(tmp_path / "none.jsonl") == {}
 
 
-@pytest.mark.parametrize(
-    ("text", "size"), [("65536", 65536), ("64KiB", 65536), ("1MB", 10**6), ("0.5 MiB", 524288), ("12b", 12)]
-)
-def test_sizes_are_read(text: str, size: int) -> None:
-    assert parse_size(text) == size
-
-
 def test_times_and_counts_are_read_and_nonsense_is_refused() -> None:
     assert parse_time("5ms") == (5.0, None)
     assert parse_time("0.1s") == (100.0, None)
@@ -155,8 +148,6 @@ def test_times_and_counts_are_read_and_nonsense_is_refused() -> None:
     for wrong in ("", "fast", "5 parsecs", "-3ms"):
         with pytest.raises(UsageError):
             parse_time(wrong)
-        with pytest.raises(UsageError):
-            parse_size(wrong)
 
 
 def test_the_zoo_command_makes_what_is_asked_for(tmp_path: Path) -> None:

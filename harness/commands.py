@@ -146,7 +146,7 @@ def boards(discover: bool, write: bool, blink: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from tinyhil.harness.bench.commands import prove_ports, show_bench, show_connected
+    from tinyhil.harness.bench_commands import prove_ports, show_bench, show_connected
 
     settings = load_settings(Path.cwd())
     if write and not discover:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoints, entry_points
 from typing import Any, TypeAlias
 
 from tinyhil.errors import UsageError
@@ -59,15 +60,21 @@ BUILT_IN: dict[str, Factory] = {
 }
 
 
+@cache
+def _third_party() -> EntryPoints:
+    """Reading what is installed takes longer than a small measurement, so it is done once."""
+    return entry_points(group="tinyhil.engines")
+
+
 def engine_names() -> tuple[str, ...]:
     """Every engine that can be asked for."""
-    return (*BUILT_IN, *(point.name for point in entry_points(group="tinyhil.engines")))
+    return (*BUILT_IN, *(point.name for point in _third_party()))
 
 
 def get_engine(name: str, table: Mapping[str, Any] | None = None) -> Engine:
     """The engine called `name`, set up from its `[engines.NAME]` table; UsageError lists the known."""
     factory = BUILT_IN.get(name)
-    for point in entry_points(group="tinyhil.engines", name=name):
+    for point in _third_party().select(name=name):
         factory = point.load()
     if factory is None:
         raise UsageError(f"unknown engine {name!r}; known are {', '.join(engine_names())}")

@@ -38,12 +38,17 @@ def _on_path(program: str) -> Callable[[], bool]:
     return lambda: shutil.which(program) is not None
 
 
-def _has_newlib() -> bool:
-    gcc = shutil.which("arm-none-eabi-gcc")
-    if gcc is None:
-        return False
-    found = subprocess.run([gcc, "-print-file-name=nano.specs"], capture_output=True, text=True, check=False)
-    return Path(found.stdout.strip()).is_absolute()
+def _compiler_has(file: str) -> Callable[[], bool]:
+    """Whether the cross compiler finds `file` among its own libraries."""
+
+    def present() -> bool:
+        gcc = shutil.which("arm-none-eabi-gcc")
+        if gcc is None:
+            return False
+        found = subprocess.run([gcc, f"-print-file-name={file}"], capture_output=True, text=True, check=False)
+        return Path(found.stdout.strip()).is_absolute()
+
+    return present
 
 
 def _has_venv() -> bool:
@@ -52,11 +57,13 @@ def _has_venv() -> bool:
 
 _ALL = frozenset({"bench", "test"})
 _TEST = frozenset({"test"})
+_LIBSTDCXX = "libstdc++-arm-none-eabi-newlib"
 TOOLS: tuple[Tool, ...] = (
     Tool("python venv", _has_venv, ("python3-venv",), "the virtual environment", _ALL),
     Tool("cc", _on_path("cc"), ("gcc", "libc6-dev"), "the emulator plug-in and the native board", _ALL),
     Tool("arm-none-eabi-gcc", _on_path("arm-none-eabi-gcc"), ("gcc-arm-none-eabi",), "every firmware", _ALL),
-    Tool("newlib", _has_newlib, ("libnewlib-arm-none-eabi",), "the C library of every firmware", _ALL),
+    Tool("newlib", _compiler_has("nano.specs"), ("libnewlib-arm-none-eabi",), "the same", _ALL),
+    Tool("libstdc++", _compiler_has("libstdc++_nano.a"), (_LIBSTDCXX,), "the engine tflm", _TEST),
     Tool("qemu-system-arm", _on_path("qemu-system-arm"), ("qemu-system-arm",), "emulated boards", _ALL),
     Tool("chromium", _on_path("chromium"), ("chromium",), "tests that look at the report", _TEST),
     Tool("chromedriver", _on_path("chromedriver"), ("chromium-driver",), "the same", _TEST),

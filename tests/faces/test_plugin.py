@@ -78,7 +78,7 @@ def test_own_tests_use_the_fixtures(project: pytest.Pytester) -> None:
             assert board.core == "cortex-m7"
         """
     )
-    run(project, "--board=stm32f746").assert_outcomes(passed=2)
+    run(project, "--board=stm32f746").assert_outcomes(passed=3)  # the model file itself is a test, too
     run(project).assert_outcomes(skipped=2)
 
 

@@ -111,11 +111,11 @@ def _model_files(path: Path) -> list[Path]:
 
 
 def _measure_all(runner: Runner, cases: Sequence[Case]) -> tuple[list[Measurement], int]:
-    """All records, and the exit code: 1 if a network failed, else 10 if the bench did, else 0."""
+    """All records, and the exit code: 1 if a network failed, else that of the first other error, else 0."""
     from tinyhil.harness.terminal import summary_lines
 
     records: list[Measurement] = []
-    bench_failed = False
+    codes: list[int] = []
     click.echo(f"building {len(cases)} firmware{'s' if len(cases) > 1 else ''}", err=True)
     runner.prepare(cases)
     for number, case in enumerate(cases, 1):
@@ -124,7 +124,7 @@ def _measure_all(runner: Runner, cases: Sequence[Case]) -> tuple[list[Measuremen
         try:
             record = runner.measure(case)
         except TinyhilError as error:
-            bench_failed = True
+            codes.append(error.exit_code)
             click.echo(f"tinyhil: {error.code}: {error}", err=True)
             continue
         records.append(record)
@@ -134,7 +134,7 @@ def _measure_all(runner: Runner, cases: Sequence[Case]) -> tuple[list[Measuremen
         click.echo(line)
     if any(record.error for record in records):
         return records, 1
-    return records, 10 if bench_failed else 0
+    return records, codes[0] if codes else 0
 
 
 @click.command()

@@ -117,3 +117,5 @@ class Incorrect(TinyhilError):
 
 class StoreError(TinyhilError):
     """The results file is corrupted, newer than this version, or cannot be written."""
+
+    exit_code = 10  # says nothing of the network

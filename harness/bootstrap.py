@@ -62,11 +62,11 @@ TOOLS: tuple[Tool, ...] = (
     Tool("python venv", _has_venv, ("python3-venv",), "the virtual environment", _ALL),
     Tool("cc", _on_path("cc"), ("gcc", "libc6-dev"), "the emulator plug-in and the native board", _ALL),
     Tool("arm-none-eabi-gcc", _on_path("arm-none-eabi-gcc"), ("gcc-arm-none-eabi",), "every firmware", _ALL),
-    Tool("newlib", _compiler_has("nano.specs"), ("libnewlib-arm-none-eabi",), "the same", _ALL),
+    Tool("newlib", _compiler_has("nano.specs"), ("libnewlib-arm-none-eabi",), "its C library", _ALL),
     Tool("libstdc++", _compiler_has("libstdc++_nano.a"), (_LIBSTDCXX,), "the engine tflm", _TEST),
     Tool("qemu-system-arm", _on_path("qemu-system-arm"), ("qemu-system-arm",), "emulated boards", _ALL),
     Tool("chromium", _on_path("chromium"), ("chromium",), "tests that look at the report", _TEST),
-    Tool("chromedriver", _on_path("chromedriver"), ("chromium-driver",), "the same", _TEST),
+    Tool("chromedriver", _on_path("chromedriver"), ("chromium-driver",), "tests that drive it", _TEST),
 )  # fmt: skip
 
 EXTRAS = {"bench": ("oracle", "parquet"), "test": ("test", "nas")}
@@ -142,15 +142,11 @@ def main() -> None:
     if not (3, 11) <= sys.version_info[:2] < (3, 14):
         sys.exit(f"tinyhil needs Python 3.11 to 3.13; this is {sys.version.split()[0]} ({sys.executable})")
     stamps = STAMP.read_text().split() if STAMP.exists() else []
-    if _fingerprint(purpose) not in stamps:
-        _install_system(purpose)
-        _install_python(purpose)
-        STAMP.write_text("\n".join([*stamps, _fingerprint(purpose)]))
-    elif missing := missing_tools(purpose):
-        sys.exit(
-            f"{', '.join(tool.name for tool in missing)} has gone since the last setup. As root, run:\n"
-            f"  {' '.join(install_command(missing))}"
-        )
+    if _fingerprint(purpose) in stamps and not missing_tools(purpose):
+        return
+    _install_system(purpose)
+    _install_python(purpose)
+    STAMP.write_text("\n".join({*stamps, _fingerprint(purpose)}))
 
 
 if __name__ == "__main__":

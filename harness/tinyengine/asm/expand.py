@@ -4,9 +4,6 @@ SXTB16 takes bytes 0 and 2 of a word, and after a rotation bytes 1 and 3; the we
 order, so widening 16 values takes four loads, eight SXTB16 and one store of eight words. A window is
 `rows` runs of `run` contiguous bytes, `row_stride` apart. Where `run` is not a multiple of four, the last
 load reads up to three bytes beyond it, which no weight uses.
-
-From planes (one channel after the other, as a fused depthwise layer leaves them), two channels' words
-are interleaved by PKHBT and PKHTB first: (a0 a1 b0 b1) and (a2 a3 b2 b3) give (a0, b0), (a1, b1), ....
 """
 
 from __future__ import annotations

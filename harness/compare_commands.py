@@ -9,10 +9,9 @@ from pathlib import Path
 import click
 
 from tinyhil.harness.commands import open_store
+from tinyhil.harness.settings import DEFAULT_RULES
 from tinyhil.results.compare import Finding
 from tinyhil.results.record import Measurement
-
-DEFAULT_RULES = "cycles:2%,instructions:0,peak_ram:0,flash:0"
 
 _store_option = click.option(
     "--store", type=click.Path(path_type=Path), help="Results file (default: the project's)."

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tinyhil.errors import BenchError, TinyhilError
-from tinyhil.harness.settings import Settings, load_settings, override
+from tinyhil.harness.settings import DEFAULT_RULES, Settings, load_settings, override
 
 if TYPE_CHECKING:
     from tinyhil.harness.boards import Board
@@ -84,7 +84,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     add(
         "--hil-fail",
         metavar="RULES",
-        default="cycles:2%,instructions:0,peak_ram:0,flash:0",
+        default=DEFAULT_RULES,
         help="how much each metric may grow against --hil-compare (default: %(default)s)",
     )
     add("--hil-compare-unlike", action="store_true", help="compare rows that are not alike, and mark them")

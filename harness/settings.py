@@ -14,6 +14,9 @@ import platformdirs
 
 from tinyhil.errors import UsageError
 
+#: How much each metric may grow where --hil-fail or --fail do not say.
+DEFAULT_RULES = "cycles:2%,instructions:0,peak_ram:0,flash:0"
+
 _LISTS = ("boards", "engine", "models")
 _PATHS = ("store", "report", "cache", "map")
 _NUMBERS: dict[str, type[float] | type[int]] = {

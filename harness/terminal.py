@@ -28,6 +28,10 @@ def summary_lines(records: Sequence[Measurement], width: int = 132) -> list[str]
     table.add_column("output")
     for record in records:
         table.add_row(*_row(record))
+    return _lines(table, width)
+
+
+def _lines(table: Table, width: int) -> list[str]:
     stream = StringIO()
     Console(file=stream, width=width, color_system=None).print(table)
     return stream.getvalue().rstrip().splitlines()
@@ -85,9 +89,7 @@ def versus_lines(records: Sequence[Measurement], baseline: str = "tinyengine", w
         table.add_row(
             record.model.name, f"{record.board} ({record.mode})", record.engine.name, *cells, verdict
         )
-    stream = StringIO()
-    Console(file=stream, width=width, color_system=None).print(table)
-    return stream.getvalue().rstrip().splitlines()
+    return _lines(table, width)
 
 
 def _figures(record: Measurement) -> tuple[int | None, int | None, int | None]:

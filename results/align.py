@@ -80,16 +80,16 @@ def _extras(
     found: dict[str, list[float | None]] = {}
     for side, (other, matches) in enumerate(zip(others, aligned, strict=True)):
         taken = {i for indices in matches for i in indices}
-        start = max((i + 1 for indices in matches[:index] for i in indices), default=0)
-        following = [i for indices in matches[index:] for i in indices]
-        if index < len(matches) and not matches[index]:
-            continue  # they are shown before the next row that has a match
-        end = min(following, default=len(other))
-        for i in range(start, end):
-            if i not in taken and (number := value(other[i])) is not None:
-                values = found.setdefault(other[i].name, [None] * len(others))
+        for i, layer in enumerate(other):
+            if i not in taken and _place(i, matches) == index and (number := value(layer)) is not None:
+                values = found.setdefault(layer.name, [None] * len(others))
                 values[side] = (values[side] or 0) + number
     return [Row(name, (None, *values)) for name, values in found.items()]
+
+
+def _place(i: int, matches: Sequence[tuple[int, ...]]) -> int:
+    """The row before which unmatched layer `i` stands: the first whose layers all come after it."""
+    return next((row for row, indices in enumerate(matches) if indices and indices[0] > i), len(matches))
 
 
 def _total(layers: Sequence[LayerResult], value: Value) -> float | None:

@@ -45,6 +45,11 @@ def test_a_folded_layer_of_the_other_side_is_shown_before_the_layer_that_follows
     assert [row.name[0] for row in rows] == ["0", "P", "1", "S"]
 
 
+def test_a_layer_between_the_parts_of_a_fused_one_is_shown_after_it() -> None:
+    rows = side_by_side([layers("Conv2D+Conv2D"), layers("Conv2D", "Add", "Conv2D")], count)
+    assert [row.values for row in rows] == [(1, 5), (None, 2)]
+
+
 def test_repeating_blocks_do_not_slip() -> None:
     block = ["Conv2D", "DepthwiseConv2D", "Conv2D"]
     plain = layers(*block, "Pad", *block, "Pad", *block)

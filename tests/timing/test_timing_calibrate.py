@@ -35,7 +35,8 @@ def test_known_penalties_are_recovered(flash: float, ram: float) -> None:
     found = fit(measured_with(flash, ram), BEFORE)
     assert found.after["flash_line"] == pytest.approx(flash, abs=0.01)
     assert found.after["ram_line"] == pytest.approx(ram, abs=0.01)
-    assert all(abs(after) < 0.001 for _, _, after in found.errors())
+    # Penalties are written with two decimals: 0.005 of 3 cycles a line.
+    assert all(abs(after) < 0.002 for _, _, after in found.errors())
 
 
 def test_measurements_that_scatter_by_a_percent_move_penalties_by_little_more() -> None:

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from tinyhil.errors import MissingTool, UsageError
 from tinyhil.harness.boards import get_board
 from tinyhil.harness.build import Firmware, Program, build
+from tinyhil.harness.commands.latency import calibrate, explain
 from tinyhil.harness.deadline import Deadline
-from tinyhil.harness.latency_commands import calibrate, explain
 from tinyhil.harness.targets import unicorn
 from tinyhil.harness.targets.qemu import QemuTarget
 from tinyhil.harness.targets.recorder import parse

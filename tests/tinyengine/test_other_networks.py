@@ -14,6 +14,8 @@ from engine_checks import MODELS, WARNINGS, RunC, random_inputs
 from engine_networks import Builder
 
 from tinyhil.harness.boards import get_board
+from tinyhil.harness.commands.plan import export_c as export_command
+from tinyhil.harness.commands.plan import plan as plan_command
 from tinyhil.harness.engine import Options
 from tinyhil.harness.model import reference
 from tinyhil.harness.model.graph import (
@@ -26,8 +28,6 @@ from tinyhil.harness.model.graph import (
     ResizeNearestNeighbor,
     StridedSlice,
 )
-from tinyhil.harness.plan_commands import export_c as export_command
-from tinyhil.harness.plan_commands import plan as plan_command
 from tinyhil.harness.tinyengine import TinyEngine, schedule_graph
 from tinyhil.harness.tinyengine.export import export_c
 from tinyhil.harness.tinyengine.report import picture, plan_lines

@@ -1,4 +1,4 @@
-"""The command line's face of comparison: compare, history, ci-summary."""
+"""What reads the store: compare, history, ci-summary, report, export."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from pathlib import Path
 
 import click
 
-from tinyhil.harness.commands import open_store
-from tinyhil.harness.settings import DEFAULT_RULES
+from tinyhil.errors import UsageError
+from tinyhil.harness.settings import DEFAULT_RULES, Settings, load_settings
 from tinyhil.results.compare import Finding
 from tinyhil.results.record import Measurement
+from tinyhil.results.store import Store
 
 _store_option = click.option(
     "--store", type=click.Path(path_type=Path), help="Results file (default: the project's)."
@@ -20,6 +21,15 @@ _fail_option = click.option("--fail", "rules", default=DEFAULT_RULES, show_defau
 _unlike_option = click.option(
     "--unlike", is_flag=True, help="Compare rows that are not alike, and mark them."
 )
+
+
+def open_store(store: Path | None) -> tuple[Settings, Store]:
+    """The project's settings and its results (or those in `store`), for reading."""
+    settings = load_settings(Path.cwd())
+    path = store or settings.path(settings.store)
+    if not path.exists():
+        raise UsageError(f"{path}: no results yet; `tinyhil run MODEL --board NAME` makes some")
+    return settings, Store.open(path, readonly=True)
 
 
 @click.command()
@@ -112,3 +122,38 @@ def ci_summary(records: Path, base: Path | None, rules: str, unlike: bool) -> No
     head = read_json(records)
     findings = compare_records(head, read_json(base), parse_rules(rules), allow_unlike=unlike) if base else []
     click.echo(summary_markdown(head, findings))
+
+
+@click.command()
+@_store_option
+@click.option("--out", type=click.Path(path_type=Path), help="Where the page goes.")
+def report(store: Path | None, out: Path | None) -> None:
+    """Write the HTML report of the newest results; its path is the last line printed."""
+    from tinyhil.harness.reporting import write_report
+
+    settings, opened = open_store(store)
+    path = out or settings.path(settings.report)
+    with opened:
+        write_report(path, opened.latest(), opened)
+    click.echo(path)
+
+
+@click.command()
+@_store_option
+@click.option("--json", "json_file", type=click.Path(path_type=Path))
+@click.option("--csv", "csv_file", type=click.Path(path_type=Path))
+@click.option("--parquet", "parquet_file", type=click.Path(path_type=Path))
+def export(
+    store: Path | None, json_file: Path | None, csv_file: Path | None, parquet_file: Path | None
+) -> None:
+    """Write the newest results as JSON, CSV or Parquet."""
+    from tinyhil.results.export import write_csv, write_json, write_parquet
+
+    if not (json_file or csv_file or parquet_file):
+        raise UsageError("export to what? --json FILE, --csv FILE or --parquet FILE")
+    with open_store(store)[1] as opened:
+        records = opened.latest()
+    for file, write in ((json_file, write_json), (csv_file, write_csv), (parquet_file, write_parquet)):
+        if file:
+            write(file, records)
+            click.echo(file)

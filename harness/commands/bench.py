@@ -1,4 +1,4 @@
-"""The command line's face of the bench: what is connected, which is which, and who may use it."""
+"""`tinyhil boards`, `lock`, `unlock`: what is known, what is connected, which is which, who may use it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,37 @@ from tinyhil.harness.bench.map import find_place, read_map, write_map
 from tinyhil.harness.boards import all_boards
 from tinyhil.harness.deadline import Deadline
 from tinyhil.harness.settings import Settings, load_settings
+
+
+@click.command()
+@click.option("--discover", is_flag=True, help="List the debug probes that are connected.")
+@click.option("--write", is_flag=True, help="With --discover: add new boards to the bench map.")
+@click.option("--blink", is_flag=True, help="Prove by flashing which port belongs to which probe.")
+def boards(discover: bool, write: bool, blink: bool) -> None:
+    """The board kinds: core, clock, memories, and the emulator that stands in; and this bench."""
+    from rich.console import Console
+    from rich.table import Table
+
+    settings = load_settings(Path.cwd())
+    if write and not discover:
+        raise UsageError("--write goes with --discover")
+    if discover:
+        show_connected(settings, write)
+    if blink:
+        prove_ports(settings)
+    if discover or blink:
+        return
+
+    table = Table(box=None, pad_edge=False)
+    for head in ("board", "core", "clock MHz", "flash KiB", "RAM KiB", "twin"):
+        table.add_column(head, justify="right" if "i" in head and " " in head else "left")
+    for name, board in all_boards().items():
+        twin = "the host" if board.is_native else board.twin.machine if board.twin else "-"
+        clock = "-" if board.is_native else f"{board.clock_hz / 1e6:g}"
+        sizes = (f"{memory.size / 1024:g}" for memory in (board.flash, board.ram))
+        table.add_row(name, board.core, clock, *sizes, twin)
+    Console().print(table)
+    show_bench(settings)
 
 
 def show_connected(settings: Settings, write: bool) -> None:

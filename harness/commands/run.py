@@ -1,4 +1,4 @@
-"""The command line's face of the harness: run, boards, report, export."""
+"""`tinyhil run`: measure models on boards with engines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from tinyhil.harness.measure import Case, Network
     from tinyhil.harness.runner import Runner
     from tinyhil.results.record import Measurement
-    from tinyhil.results.store import Store
 
 
 def _names(_: click.Context, __: click.Parameter, values: Iterable[str]) -> tuple[str, ...]:
@@ -135,82 +134,3 @@ def _measure_all(runner: Runner, cases: Sequence[Case]) -> tuple[list[Measuremen
     if any(record.error for record in records):
         return records, 1
     return records, codes[0] if codes else 0
-
-
-@click.command()
-@click.option("--discover", is_flag=True, help="List the debug probes that are connected.")
-@click.option("--write", is_flag=True, help="With --discover: add new boards to the bench map.")
-@click.option("--blink", is_flag=True, help="Prove by flashing which port belongs to which probe.")
-def boards(discover: bool, write: bool, blink: bool) -> None:
-    """The board kinds: core, clock, memories, and the emulator that stands in; and this bench."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from tinyhil.harness.bench_commands import prove_ports, show_bench, show_connected
-
-    settings = load_settings(Path.cwd())
-    if write and not discover:
-        raise UsageError("--write goes with --discover")
-    if discover:
-        show_connected(settings, write)
-    if blink:
-        prove_ports(settings)
-    if discover or blink:
-        return
-
-    table = Table(box=None, pad_edge=False)
-    for head in ("board", "core", "clock MHz", "flash KiB", "RAM KiB", "twin"):
-        table.add_column(head, justify="right" if "i" in head and " " in head else "left")
-    for name, board in all_boards().items():
-        twin = "the host" if board.is_native else board.twin.machine if board.twin else "-"
-        clock = "-" if board.is_native else f"{board.clock_hz / 1e6:g}"
-        sizes = (f"{memory.size / 1024:g}" for memory in (board.flash, board.ram))
-        table.add_row(name, board.core, clock, *sizes, twin)
-    Console().print(table)
-    show_bench(settings)
-
-
-def open_store(store: Path | None) -> tuple[Settings, Store]:
-    """The project's settings and its results (or those in `store`), for reading."""
-    from tinyhil.results.store import Store
-
-    settings = load_settings(Path.cwd())
-    path = store or settings.path(settings.store)
-    if not path.exists():
-        raise UsageError(f"{path}: no results yet; `tinyhil run MODEL --board NAME` makes some")
-    return settings, Store.open(path, readonly=True)
-
-
-@click.command()
-@click.option("--store", type=click.Path(path_type=Path), help="Results file (default: the project's).")
-@click.option("--out", type=click.Path(path_type=Path), help="Where the page goes.")
-def report(store: Path | None, out: Path | None) -> None:
-    """Write the HTML report of the newest results; its path is the last line printed."""
-    from tinyhil.harness.reporting import write_report
-
-    settings, opened = open_store(store)
-    path = out or settings.path(settings.report)
-    with opened:
-        write_report(path, opened.latest(), opened)
-    click.echo(path)
-
-
-@click.command()
-@click.option("--store", type=click.Path(path_type=Path), help="Results file (default: the project's).")
-@click.option("--json", "json_file", type=click.Path(path_type=Path))
-@click.option("--csv", "csv_file", type=click.Path(path_type=Path))
-@click.option("--parquet", "parquet_file", type=click.Path(path_type=Path))
-def export(
-    store: Path | None, json_file: Path | None, csv_file: Path | None, parquet_file: Path | None
-) -> None:
-    """Write the newest results as JSON, CSV or Parquet."""
-    from tinyhil.results.export import write_csv, write_json, write_parquet
-
-    if not (json_file or csv_file or parquet_file):
-        raise UsageError("export to what? --json FILE, --csv FILE or --parquet FILE")
-    with open_store(store)[1] as opened:
-        records = opened.latest()
-    for file, write in ((json_file, write_json), (csv_file, write_csv), (parquet_file, write_parquet)):
-        if file:
-            write(file, records)
-            click.echo(file)

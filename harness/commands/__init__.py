@@ -1,0 +1,1 @@
+"""The command line's face of the harness: one module per family of commands."""

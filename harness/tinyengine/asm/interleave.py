@@ -34,20 +34,36 @@ def _multiplies(line: str) -> bool:
 def interleave(lines: Sequence[str]) -> list[str]:
     """The same instructions, every register's reads and writes in the same order among themselves."""
     effects = [_effects(line) for line in lines]
-    before = [
-        {
-            i
-            for i in range(j)
-            if effects[i][1] & (effects[j][0] | effects[j][1]) or effects[i][0] & effects[j][1]
-        }
-        for j in range(len(lines))
-    ]
-    left, order = list(range(len(lines))), list[int]()
-    while left:
-        ready = [j for j in left if before[j].issubset(order)]
-        turn = bool(order) and not _multiplies(lines[order[-1]])
-        recent = set[str]().union(*(effects[i][1] for i in order[-2:] if not _multiplies(lines[i])))
-        best = min(ready, key=lambda j: (_multiplies(lines[j]) is not turn, bool(effects[j][0] & recent), j))
+    multiplies = [_multiplies(line) for line in lines]
+    waiting, behind = _dependences(effects)
+    ready, order = [j for j, count in enumerate(waiting) if not count], list[int]()
+    while ready:
+        turn = bool(order) and not multiplies[order[-1]]
+        recent = set[str]().union(*(effects[i][1] for i in order[-2:] if not multiplies[i]))
+        best = min(ready, key=lambda j: (multiplies[j] is not turn, not recent.isdisjoint(effects[j][0]), j))
         order.append(best)
-        left.remove(best)
+        ready.remove(best)
+        for j in behind[best]:
+            waiting[j] -= 1
+            if not waiting[j]:
+                ready.append(j)
     return [lines[i] for i in order]
+
+
+def _dependences(effects: Sequence[tuple[set[str], set[str]]]) -> tuple[list[int], list[list[int]]]:
+    """Per instruction, how many it must wait for and which wait for it: the last write of what it reads or
+    writes, and the reads of what it writes since then. Earlier ones follow from these."""
+    waiting, behind = [0] * len(effects), [list[int]() for _ in effects]
+    written: dict[str, int] = {}
+    read: dict[str, list[int]] = {}
+    for j, (reads, writes) in enumerate(effects):
+        before = {written[r] for r in reads | writes if r in written}
+        before.update(i for r in writes for i in read.get(r, ()))
+        for i in before:
+            behind[i].append(j)
+        waiting[j] = len(before)
+        for r in writes:
+            written[r], read[r] = j, []
+        for r in reads - writes:
+            read.setdefault(r, []).append(j)
+    return waiting, behind

@@ -11,28 +11,21 @@ The cache folder holds what was built, by content:
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import importlib.metadata
-import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from tinyhil.errors import BuildError, DoesNotFit, MissingTool
+from tinyhil.errors import BuildError, DoesNotFit
 from tinyhil.harness.build.elf import read_image, read_text
 from tinyhil.harness.build.firmware import Firmware
 from tinyhil.harness.build.fit import explain_log
-from tinyhil.harness.build.project import PROJECT, Program, Shared, Step, Unit, make_unit, templates_folder
+from tinyhil.harness.build.platformio import check_platformio, run_platformio, write_project
+from tinyhil.harness.build.project import PROJECT, Program, Shared, Step, Unit, make_unit
 from tinyhil.harness.build.toolchain import toolchain_for
 from tinyhil.harness.deadline import Deadline
-
-PLATFORMIO = "6.2."  # the release line that the stand-in tool-scons package is made for
 
 
 def build(
@@ -131,8 +124,9 @@ def _run(units: Sequence[Unit], deadline: Deadline, cache_dir: Path, jobs: int) 
         for unit in units:
             _write_all(project, unit.files)
             steps += unit.objects
-        _write_project(project, steps, [unit.link for unit in units])
-        said = _platformio(project, cache_dir, deadline, jobs)
+        links = [unit.link for unit in units]
+        write_project(project, {"steps": [_as_json(step, project) for step in (*steps, *links)]})
+        said = run_platformio(project, cache_dir, deadline, jobs)
         for one in shared.values():
             _keep_shared(project, cache_dir, one)
         return {unit.id: log for unit in units if (log := _keep(project, cache_dir, unit, said)) is not None}
@@ -195,79 +189,6 @@ def _write_all(project: Path, files: Mapping[str, str]) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def _write_project(project: Path, objects: Sequence[Step], links: Sequence[Step]) -> None:
-    platform = templates_folder().resolve() / "platformio"
-    ini = (
-        "[platformio]\ndefault_envs = firmware\n\n"
-        "[env:firmware]\n"
-        f"platform = symlink://{platform / 'platform'}\n"
-        f"platform_packages = platformio/tool-scons@symlink://{platform / 'tool-scons'}\n"
-        "lib_ldf_mode = off\n"
-    )
-    (project / "src").mkdir()
-    (project / "platformio.ini").write_text(ini, encoding="utf-8")
-    plan = {"steps": [_as_json(step, project) for step in (*objects, *links)]}
-    (project / "programs.json").write_text(json.dumps(plan), encoding="utf-8")
-
-
 def _as_json(step: Step, project: Path) -> dict[str, object]:
     command = [word.replace(PROJECT, str(project)) for word in step.command]
     return {"target": step.target, "inputs": list(step.inputs), "command": command, "log": step.log}
-
-
-def check_platformio() -> None:
-    """MissingTool unless PlatformIO can build without asking its registry for anything."""
-    manifest = templates_folder() / "platformio" / "tool-scons" / "package.json"
-    wanted = json.loads(manifest.read_text(encoding="utf-8"))["version"]
-    try:
-        scons = importlib.metadata.version("SCons")
-        platformio = importlib.metadata.version("platformio")
-    except importlib.metadata.PackageNotFoundError as error:
-        raise MissingTool(f"{error.name} is not installed in {sys.prefix}: pip install tinyhil") from error
-    major, minor, patch = (int(part) for part in scons.split("."))
-    if not platformio.startswith(PLATFORMIO) or wanted != f"{major}.{major * 10000 + minor * 100 + patch}.0":
-        raise MissingTool(
-            f"platformio {platformio} with SCons {scons} would ask PlatformIO's registry for tools; "
-            "tinyhil builds offline: pip install platformio==6.2.0 SCons==4.11.1"
-        )
-
-
-def _platformio(project: Path, cache_dir: Path, deadline: Deadline, jobs: int) -> str:
-    """Runs PlatformIO in `project`; its output. What was built is seen by the files that exist."""
-    place = hashlib.sha256(str(templates_folder().resolve()).encode()).hexdigest()[:8]
-    environment = {
-        **{
-            key: value
-            for key, value in os.environ.items()
-            if not key.startswith(("PLATFORMIO_", "SCONSFLAGS"))
-        },
-        "PLATFORMIO_CORE_DIR": str(cache_dir.resolve() / f"platformio-{place}"),
-        "PLATFORMIO_SETTING_ENABLE_TELEMETRY": "no",
-        "PLATFORMIO_DISABLE_UPGRADE_CHECK": "true",
-        "PLATFORMIO_NO_ANSI": "true",
-        "SCONSFLAGS": "-k",  # one broken program must not keep the others from being built
-        "LC_ALL": "C",
-    }
-    command = [sys.executable, "-m", "platformio", "run", "--disable-auto-clean", "-j", str(jobs)]
-    with subprocess.Popen(
-        command,
-        cwd=project,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    ) as process:
-        try:
-            return process.communicate(timeout=deadline.remaining())[0]
-        except subprocess.TimeoutExpired:
-            raise BuildError(
-                "the build did not end before its deadline; "
-                "a longer --hil-timeout or fewer networks at once would help"
-            ) from None
-        finally:
-            if process.returncode is None:  # the deadline, or Ctrl-C: the compilers go too
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)

@@ -115,7 +115,7 @@ def test_what_was_built_before_is_not_built_again(cache_dir: Path, monkeypatch: 
     def no_run(*_: object) -> str:
         raise AssertionError("PlatformIO was started")
 
-    monkeypatch.setattr(builder, "_platformio", no_run)
+    monkeypatch.setattr(builder, "run_platformio", no_run)
     renamed = made(Program(sources(status=1, name="same text"), F746, True), cache_dir)
     assert (renamed.id, renamed.elf, renamed.sources.network) == (first.id, first.elf, "same text")
     with pytest.raises(AssertionError, match="PlatformIO was started"):

@@ -10,7 +10,7 @@ import semantic_version
 from platformio.dependencies import get_core_dependencies
 
 from tinyhil.errors import MissingTool
-from tinyhil.harness.build.builder import check_platformio
+from tinyhil.harness.build.platformio import check_platformio
 from tinyhil.harness.build.project import templates_folder
 
 

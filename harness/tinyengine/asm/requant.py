@@ -24,7 +24,7 @@ one accumulator only, however large: its output is a constant, and kernels start
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -38,8 +38,10 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 
 _MAX_SHIFT = 22  # thresholds stay inside int64 up to here
 _CHANGES = 100  # how far a multiplier may be changed in search of a proof
+_FEW = 5  # changes that are tried on all channels at once
 _ADDENDS = 64  # how many addends are tried until an offset falls into the proven interval
 _CONSTANT_SHIFT = 23
+_FAR = (1 << 63) - 1  # beyond every bound of an interval
 _GRID = 4  # shifts that are tried first are multiples of it, so that layers share code
 
 
@@ -121,14 +123,18 @@ def expected(requant: Requant, x: Ints) -> Ints:
     return result
 
 
-def thresholds(multiplier: int, shift: int, zero_point: int, low: int, high: int) -> tuple[Ints, Ints]:
-    """Outputs n = low+1 .. high and, for each, the least int32 x with output >= n; multiplier > 0."""
+def thresholds(
+    multiplier: Ints | int, shift: Ints | int, zero_point: int, low: int, high: int
+) -> tuple[Ints, Ints]:
+    """Outputs n = low+1 .. high and, for each, the least int32 x with output >= n; multiplier > 0.
+    For `multiplier` and `shift` of [channels], x is [channels, outputs]."""
     n = np.arange(low + 1, high + 1, dtype=np.int64)
-    wanted, right = n - zero_point, max(-shift, 0)
+    m, e = np.asarray(multiplier, np.int64)[..., None], np.asarray(shift, np.int64)[..., None]
+    right = np.maximum(-e, 0)
+    wanted = n - zero_point
     # halves round away from zero: upwards above zero, downwards below
-    least = (wanted << right) - (1 << right >> 1) + (wanted <= 0 if right else 0)
-    factor = multiplier << max(shift, 0)
-    return n, -((-((least << 31) - (1 << 30))) // factor)
+    least = (wanted << right) - (1 << right >> 1) + ((wanted <= 0) & (right > 0))
+    return n, -((-((least << 31) - (1 << 30))) // (m << np.maximum(e, 0)))
 
 
 def _constants(requant: Requant, reach: Reach) -> tuple[npt.NDArray[np.bool_], Ints]:
@@ -168,16 +174,10 @@ def _members(
     scales = {(int(requant.multiplier[c]), int(requant.shift[c])) for c in channels}
     if len(scales) == 1 and len(channels) == reach.low.size:
         widest = Reach(np.full_like(reach.low, reach.low.min()), np.full_like(reach.high, reach.high.max()))
-        member = _interval_member(requant, widest, channels[0], shift, common)
-        if member is not None:
-            return dict.fromkeys(channels, member)
-    found = {}
-    for c in channels:
-        member = _interval_member(requant, reach, c, shift, common)
-        if member is None:
-            return None
-        found[c] = member
-    return found
+        one = _interval_members(requant, widest, channels[:1], shift, common)
+        if one is not None:
+            return dict.fromkeys(channels, one[channels[0]])
+    return _interval_members(requant, reach, channels, shift, common)
 
 
 def _fits_int32(reach: Reach, left: Ints, channels: npt.NDArray[np.int64]) -> bool:
@@ -185,34 +185,54 @@ def _fits_int32(reach: Reach, left: Ints, channels: npt.NDArray[np.int64]) -> bo
     return bool((low >= -(1 << 31)).all() and (high < 1 << 31).all())
 
 
-def _interval_member(
-    requant: Requant, reach: Reach, c: int, shift: int, common: bool
-) -> tuple[int, int, int] | None:
-    """(multiplier, offset, addend) of channel c that meet every threshold; if `common`, with the addend
-    that depends on nothing but the zero point and the shift."""
-    m, e = int(requant.multiplier[c]), int(requant.shift[c])
+def _interval_members(
+    requant: Requant, reach: Reach, channels: Sequence[int], shift: int, common: bool
+) -> dict[int, tuple[int, int, int]] | None:
+    """(multiplier, offset, addend) of each channel that meet every threshold, None if one has none; if
+    `common`, with the addend that depends on nothing but the zero point and the shift."""
+    nominal = (requant.zero_point << shift) + (1 << (shift - 1)) if common else None
+    changes = np.array(sorted(range(-_CHANGES, _CHANGES + 1), key=abs), np.int64)
+    found: dict[int, tuple[int, int, int]] = {}
+    for tried in np.split(changes, [1, _FEW])[:2]:  # mostly enough: all channels at once
+        left = [c for c in channels if c not in found]
+        if left:
+            found |= _members_among(requant, reach, left, shift, tried, nominal)
+    for c in channels:
+        if c not in found:
+            member = _members_among(requant, reach, [c], shift, changes[_FEW:], nominal)
+            if not member:
+                return None
+            found |= member
+    return found
+
+
+def _members_among(
+    requant: Requant, reach: Reach, channels: Sequence[int], shift: int, changes: Ints, nominal: int | None
+) -> dict[int, tuple[int, int, int]]:
+    """The members of `channels` whose multipliers are off by one of `changes`, the first that does."""
+    m, e = requant.multiplier[channels].astype(np.int64), requant.shift[channels].astype(np.int64)
     n, t = thresholds(m, e, requant.zero_point, requant.low, requant.high)
-    low, high = int(reach.low[c]), int(reach.high[c])
+    low, high = reach.low[channels, None], reach.high[channels, None]
     down = 7 - e - shift  # the common shift is smaller than this channel's own: drop low bits of m
-    scaled = (m + (1 << down >> 1)) >> down
-    reached, missed = t <= high, t > low
-    for change in sorted(range(-_CHANGES, _CHANGES + 1), key=abs):
-        multiplier = scaled + change
-        if not 0 < multiplier < 1 << 31:
+    multiplier = ((m + (1 << down >> 1)) >> down)[:, None] + changes
+    goal, reached, missed = n << (shift + 32), t <= high, t > low
+    each = multiplier[:, :, None]
+    least = goal - each * (256 * np.maximum(t, low))[:, None, :]
+    most = goal - each * (256 * np.minimum(t - 1, high))[:, None, :] - 1
+    bottom = np.where(reached[:, None, :], least, -_FAR).max(axis=2)
+    top = np.where(missed[:, None, :], most, _FAR).min(axis=2)
+    bottom = np.where(reached.any(axis=1)[:, None], bottom, top)
+    top = np.where(missed.any(axis=1)[:, None], top, bottom)
+    found: dict[int, tuple[int, int, int]] = {}
+    for row, column in np.argwhere((bottom <= top) & (multiplier > 0) & (multiplier < 1 << 31)).tolist():
+        c, factor, first = channels[row], int(multiplier[row, column]), int(bottom[row, column])
+        if c in found:
             continue
-        goal = n << (shift + 32)
-        least = goal - 256 * multiplier * np.maximum(t, low)
-        most = goal - 256 * multiplier * np.minimum(t - 1, high) - 1
-        bottom = int(least[reached].max()) if reached.any() else int(most[missed].min())
-        top = int(most[missed].min()) if missed.any() else bottom
-        if bottom > top:
-            continue
-        nominal = (requant.zero_point << shift) + (1 << (shift - 1))
-        addends = [nominal] if common else range(bottom >> 32, (bottom >> 32) - _ADDENDS, -1)
-        member = _representable(bottom, top, multiplier, addends)
-        if member is not None and _sums_fit(multiplier, *member, low, high):
-            return multiplier, *member
-    return None
+        addends = range(first >> 32, (first >> 32) - _ADDENDS, -1) if nominal is None else [nominal]
+        member = _representable(first, int(top[row, column]), factor, addends)
+        if member is not None and _sums_fit(factor, *member, int(reach.low[c]), int(reach.high[c])):
+            found[c] = (factor, *member)
+    return found
 
 
 def _representable(bottom: int, top: int, multiplier: int, addends: Iterable[int]) -> tuple[int, int] | None:

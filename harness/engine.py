@@ -78,7 +78,8 @@ class Sources:
     `const struct th_network th_network` (firmware_templates/runtime/tinyhil_network.h).
     `arena` is the planned arena in bytes (exactly the bytes that will be touched), None where the
     engine cannot say. `elf` is a finished program with tinyhil's runtime in it, instead of `files`:
-    nothing is compiled then.
+    nothing is compiled then. `place`: which network of `files` the rest speaks of, where they hold
+    several.
     """
 
     engine: str
@@ -96,6 +97,7 @@ class Sources:
     cflags: tuple[str, ...] = ("-O2",)
     notes: Mapping[str, str] = field(default_factory=dict)
     elf: Path | None = None
+    place: int = 0
 
 
 class Engine(Protocol):

@@ -20,6 +20,8 @@ extern const char th_build_id[]; /* names this build: ties what runs to the ELF 
 
 INSTRUMENTATION volatile struct th_mailbox th_mailbox;
 
+INSTRUMENTATION static const struct th_network *network; /* the one that the last hello asked for */
+
 INSTRUMENTATION static struct {
     uint8_t greeted;
     uint16_t run_seq; /* request number of the last run: asked again, it is answered, not repeated */
@@ -74,9 +76,10 @@ INSTRUMENTATION static uint32_t run_start;
 
 /* One copy for painted and plain runs, so that both count the same instructions. */
 __attribute__((noinline)) static int timed_run(void) {
+    int (*const infer)(void) = network->run;
     run_start = hal_cycles();
     th_run_begin();
-    int status = th_network.run();
+    int status = infer();
     th_run_end();
     th_mailbox.cycles = hal_cycles() - run_start;
     return status;
@@ -97,7 +100,7 @@ static void run(uint32_t flags) {
 
 static void send_hello(uint16_t seq) {
     uint32_t id_size = (uint32_t)strlen(th_build_id);
-    uint32_t ports = (uint32_t)th_network.input_count + th_network.output_count;
+    uint32_t ports = (uint32_t)network->input_count + network->output_count;
     wire_begin(WIRE_HELLO | WIRE_ANSWER, seq, (uint16_t)(48 + 4 * ports + id_size));
     wire_put_u32(WIRE_SCHEMA);
     wire_put_u32(hal_clock_hz());
@@ -114,16 +117,16 @@ static void send_hello(uint16_t seq) {
     wire_put_u32(0);
 #endif
     wire_put_u32(session.mark_cycles);
-    wire_put_u64((uint64_t)(uintptr_t)th_network.arena);
-    wire_put_u32(th_network.arena_size);
-    wire_put_u32(th_network.layer_count);
-    wire_put_u16(th_network.input_count);
-    wire_put_u16(th_network.output_count);
-    for (uint32_t i = 0; i < th_network.input_count; i++) {
-        wire_put_u32(th_network.inputs[i].size);
+    wire_put_u64((uint64_t)(uintptr_t)network->arena);
+    wire_put_u32(network->arena_size);
+    wire_put_u32(network->layer_count);
+    wire_put_u16(network->input_count);
+    wire_put_u16(network->output_count);
+    for (uint32_t i = 0; i < network->input_count; i++) {
+        wire_put_u32(network->inputs[i].size);
     }
-    for (uint32_t i = 0; i < th_network.output_count; i++) {
-        wire_put_u32(th_network.outputs[i].size);
+    for (uint32_t i = 0; i < network->output_count; i++) {
+        wire_put_u32(network->outputs[i].size);
     }
     wire_put(th_build_id, id_size);
     wire_end();
@@ -188,39 +191,50 @@ static int send_layers(const struct wire_frame *request) {
 static int copy_input(const struct wire_frame *request) {
     uint32_t port = wire_u32(request->payload), offset = wire_u32(request->payload + 4);
     uint32_t size = request->length - 8u;
-    if (port >= th_network.input_count || offset > th_network.inputs[port].size ||
-        size > th_network.inputs[port].size - offset) {
+    if (port >= network->input_count || offset > network->inputs[port].size ||
+        size > network->inputs[port].size - offset) {
         return 0;
     }
-    memcpy((uint8_t *)th_network.inputs[port].data + offset, request->payload + 8, size);
+    memcpy((uint8_t *)network->inputs[port].data + offset, request->payload + 8, size);
     return 1;
 }
 
 static int load_input(const struct wire_frame *request) {
     uint32_t port = wire_u32(request->payload);
-    if (port >= th_network.input_count) {
+    if (port >= network->input_count) {
         return 0;
     }
     const void *source = (const void *)(uintptr_t)wire_u64(request->payload + 4);
-    memcpy(th_network.inputs[port].data, source, th_network.inputs[port].size);
+    memcpy(network->inputs[port].data, source, network->inputs[port].size);
     return 1;
 }
 
 static int send_output(const struct wire_frame *request) {
     uint32_t port = wire_u32(request->payload), offset = wire_u32(request->payload + 4);
     uint32_t size = wire_u32(request->payload + 8);
-    if (port >= th_network.output_count || size > WIRE_PAYLOAD_MAX || offset > th_network.outputs[port].size ||
-        size > th_network.outputs[port].size - offset) {
+    if (port >= network->output_count || size > WIRE_PAYLOAD_MAX || offset > network->outputs[port].size ||
+        size > network->outputs[port].size - offset) {
         return 0;
     }
     wire_begin(WIRE_READ | WIRE_ANSWER, request->seq, (uint16_t)size);
-    wire_put((const uint8_t *)th_network.outputs[port].data + offset, size);
+    wire_put((const uint8_t *)network->outputs[port].data + offset, size);
     wire_end();
     return 1;
 }
 
+/* The network that a hello names by its place in the list, the first if it names none. */
+static const struct th_network *asked_for(const struct wire_frame *hello) {
+    const struct th_network *found = &th_network;
+    for (uint32_t i = hello->length ? wire_u32(hello->payload) : 0; i > 0 && found != 0; i--) {
+        found = found->next;
+    }
+    return found;
+}
+
 static int has_length(const struct wire_frame *request) {
     switch (request->type) {
+    case WIRE_HELLO:
+        return request->length == 0 || request->length == 4;
     case WIRE_RUN:
         return request->length == 4;
     case WIRE_LAYERS:
@@ -242,6 +256,12 @@ static void answer(const struct wire_frame *request) {
         return;
     }
     if (request->type == WIRE_HELLO) {
+        const struct th_network *found = asked_for(request);
+        if (found == 0) {
+            refuse(request, REFUSED_RANGE);
+            return;
+        }
+        network = found;
         session.greeted = 1;
         session.run_seq = 0;
         send_hello(request->seq);
@@ -306,8 +326,12 @@ int main(void) {
     session.mark_cycles = measure_mark();
 #endif
     memory_init();
+    network = &th_network;
     send_hello(0); /* number 0: nobody asked, so this is a reset */
-    th_mailbox.init_status = th_network.init ? memory_call(th_network.init) : 0;
+    for (network = &th_network; network != 0 && th_mailbox.init_status == 0; network = network->next) {
+        th_mailbox.init_status = network->init ? memory_call(network->init) : 0;
+    }
+    network = &th_network;
     th_mailbox.state = STATE_READY;
     th_mailbox.magic = MAILBOX_MAGIC;
     for (;;) {

@@ -1,5 +1,6 @@
 /* The seam between the runtime and any engine: what a generated network tells about itself.
- * An engine's sources define exactly one `const struct th_network th_network`. */
+ * An engine's sources define exactly one `const struct th_network th_network`; others in the same
+ * firmware hang on it in a list. */
 #ifndef TINYHIL_NETWORK_H
 #define TINYHIL_NETWORK_H
 
@@ -11,7 +12,7 @@ struct th_port {
 };
 
 struct th_network {
-    uint8_t *arena;      /* working memory, painted before the first run; may be NULL */
+    uint8_t *arena;      /* working memory, painted before the first run; may be NULL; one for all networks */
     uint32_t arena_size; /* bytes */
     const struct th_port *inputs;
     const struct th_port *outputs;
@@ -20,6 +21,7 @@ struct th_network {
     uint16_t layer_count;
     int (*init)(void); /* once after boot; 0 is success; may be NULL */
     int (*run)(void);  /* one inference; 0 is success */
+    const struct th_network *next; /* another network of this firmware; NULL: no more */
 };
 
 extern const struct th_network th_network;

@@ -60,7 +60,7 @@ def send_over_wire(talk: Conversation, case: int, port: int, data: bytes) -> Non
 
 def greet(talk: Conversation, firmware: Firmware) -> HelloAnswer:
     """Hello, checked: WrongBoard unless it is this very build that answers."""
-    hello = talk.hello()
+    hello = talk.hello(firmware.sources.place)
     if hello.build_id != firmware.id:
         raise WrongBoard(
             f"asked for build {firmware.id}, but build {hello.build_id} answers: another firmware is "

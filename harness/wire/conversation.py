@@ -62,9 +62,9 @@ class Conversation:
         """The text that came between frames, newest last."""
         return "".join(self._text)
 
-    def hello(self) -> HelloAnswer:
-        """Greets the firmware, whether it is just booting or has waited for hours."""
-        answer = HelloAnswer.decode(self._ask(messages.HelloRequest()))
+    def hello(self, network: int = 0) -> HelloAnswer:
+        """Greets the firmware, whether it is just booting or has waited for hours, and picks a network."""
+        answer = HelloAnswer.decode(self._ask(messages.HelloRequest(network)))
         self._greeted = True
         return answer
 

@@ -51,12 +51,17 @@ class Refusal(IntEnum):
 
 @dataclass(frozen=True)
 class HelloRequest:
-    """Who are you? Also makes the firmware obey: before, it refuses everything else."""
+    """Who are you? Also makes the firmware obey: before, it refuses everything else.
+
+    `network` picks one of several in the firmware by its place; everything after is about that one.
+    """
+
+    network: int = 0
 
     type: ClassVar[int] = 0x01
 
     def encode(self) -> bytes:
-        return b""
+        return struct.pack("<I", self.network) if self.network else b""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from build_programs import MAIN
 
-from tinyhil.harness.build import builder, project
+from tinyhil.harness.build import platformio, project
 from tinyhil.harness.build.toolchain import CROSS_HINT
 
 
@@ -28,7 +28,7 @@ def own_runtime(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
             path.unlink()
     (root / "runtime" / "main.c").write_text(MAIN)
     monkeypatch.setattr(project, "templates_folder", lambda: root)
-    monkeypatch.setattr(builder, "templates_folder", lambda: root)
+    monkeypatch.setattr(platformio, "templates_folder", lambda: root)
     return root
 
 

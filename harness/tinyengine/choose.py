@@ -90,23 +90,51 @@ def options(
 ) -> list[list[Option]]:
     """Per step, every candidate of every chain of at most `longest` steps that starts there."""
     lives = lifetimes(program)
-    result: list[list[Option]] = []
-    for first in range(len(program.steps)):
-        here: list[Option] = []
-        for after in range(first + 1, min(first + longest, len(program.steps)) + 1):
-            if not is_chain(program, lives, first, after):
-                break
-            works = chain_works(program.steps[first:after])
-            for kernel in kernels:
-                if after > first + 1 and not _joins(program.steps[first:after]):
-                    continue
-                for c in kernel.candidates(works, target):
-                    memory = memory_of(program, lives, first, after, c)
-                    # shared code is charged in full: what several layers share is a welcome surplus
-                    flash = c.flash + sum(c.shared.values())
-                    here.append(Option(first, after, c, memory, c.instructions, flash, c.scratch))
-        result.append(here)
-    return result
+    return [
+        options_at(program, lives, first, kernels, target, longest) for first in range(len(program.steps))
+    ]
+
+
+def options_at(
+    program: Program,
+    lives: dict[int, tuple[int, int]],
+    first: int,
+    kernels: Sequence[Kernel],
+    target: Target,
+    longest: int = MAX_CHAIN,
+) -> list[Option]:
+    """Every candidate of every chain that starts at step `first`; `lives` are the program's lifetimes."""
+    here: list[Option] = []
+    for after in range(first + 1, min(first + longest, len(program.steps)) + 1):
+        if not is_chain(program, lives, first, after):
+            break
+        works = chain_works(program.steps[first:after])
+        for kernel in kernels:
+            if after > first + 1 and not _joins(program.steps[first:after]):
+                continue
+            for c in kernel.candidates(works, target):
+                memory = memory_of(program, lives, first, after, c)
+                # shared code is charged in full: what several layers share is a welcome surplus
+                flash = c.flash + sum(c.shared.values())
+                here.append(Option(first, after, c, memory, c.instructions, flash, c.scratch))
+    return here
+
+
+def undominated(options: Sequence[Option], per_byte: int) -> list[Option]:
+    """The options that `shortest` can ever take, in their order: for none of them is there another of the
+    same length that needs no more memory and is cheaper (or as cheap, and stands before it)."""
+    lengths: dict[int, list[tuple[int, int, int, int]]] = {}
+    for place, o in enumerate(options):
+        cost = o.instructions + per_byte * o.flash
+        lengths.setdefault(o.after, []).append((cost, o.scratch, place, o.memory))
+    chosen: set[int] = set()
+    for rows in lengths.values():
+        least = 1 << 62
+        for _, _, place, memory in sorted(rows):
+            if memory < least:
+                chosen.add(place)
+                least = memory
+    return [o for place, o in enumerate(options) if place in chosen]
 
 
 def chain_works(steps: Sequence[Step]) -> list[Work]:
@@ -183,7 +211,11 @@ def alternatives(
 ) -> list[list[Choice]]:
     """The best choice, and for `ram` a few more: what a choice needs is known to the byte only when its
     buffers are placed, so the smallest of these plans is to be taken."""
-    table = options(program, kernels, target, MAX_CHAIN if fusion else 1)
+    return choices_of(options(program, kernels, target, MAX_CHAIN if fusion else 1), prefer, budget)
+
+
+def choices_of(table: Sequence[Sequence[Option]], prefer: str, budget: int) -> list[list[Choice]]:
+    """`alternatives`, of the options of each step; of those, only the undominated ones matter."""
     if not table:
         return [[]]
     per_byte = PER_BYTE[prefer]

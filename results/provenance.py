@@ -12,15 +12,19 @@ prefer                 what the engine was asked to prefer: speed, ram or flash 
 float_io               whether the device converts float inputs and outputs       build
 disabled               optimisations that were turned off                         build
 instrumentation_bytes  RAM of the harness itself, not in `peak_ram`               build
-caches                 caches that the hello frame says are on                    environment
-accelerator            flash accelerator and wait states                          environment
+caches                 core caches that are on: `I D`                             environment
+accelerator            whether the flash accelerator is on                        environment
+wait_states            of the flash                                               environment
+counters               cycle counter and SysTick over the same stretch of code    environment
+clock_measured_hz      core clock by the cycle counter and the host's clock       environment
 emulator               `QEMU 7.2.22` and the plug-in's version                    environment
 probe                  unique id of the debug probe                               environment
 git                    commit of the measured project, `-dirty` where it was      environment
 tinyhil                version of tinyhil                                         environment
 =====================  =========================================================  ===========
 
-Other keys are kept too, as environment.
+Other keys are kept too, as environment. The conditions are what the chip's registers said when the
+firmware was greeted; `not readable` where an emulator has no such register.
 """
 
 from __future__ import annotations
@@ -34,7 +38,10 @@ BUILD_KEYS = frozenset(
     {"compiler", "flags", "build_id", "prefer", "float_io", "disabled", "instrumentation_bytes", "libraries"}
 )
 
-UNLIKE_KEYS = ("compiler", "flags", "caches", "accelerator")
+UNREADABLE = "not readable"
+
+CONDITIONS = ("caches", "accelerator", "wait_states")
+UNLIKE_KEYS = ("compiler", "flags", *CONDITIONS)
 """Provenance that changes what a number means: rows that differ here are not compared."""
 
 
@@ -62,6 +69,11 @@ def timing_model(record: Measurement) -> str:
     return record.cycles_est.model if record.cycles_est else ""
 
 
+def _said(record: Measurement, key: str) -> str:
+    """A condition that a record does not have could not be read: both say the same."""
+    return record.provenance.get(key) or (UNREADABLE if key in CONDITIONS else "")
+
+
 def differences(head: Measurement, base: Measurement) -> tuple[Difference, ...]:
     """All that differs between two records beyond their numbers; those that forbid comparing first."""
     decisive = {
@@ -71,7 +83,7 @@ def differences(head: Measurement, base: Measurement) -> tuple[Difference, ...]:
         "kind": (base.kind, head.kind),
         "clock": (f"{base.clock_hz} Hz", f"{head.clock_hz} Hz"),
         "timing model": (timing_model(base), timing_model(head)),
-        **{key: (base.provenance.get(key, ""), head.provenance.get(key, "")) for key in UNLIKE_KEYS},
+        **{key: (_said(base, key), _said(head, key)) for key in UNLIKE_KEYS},
     }
     others = {
         "engine": (

@@ -2,6 +2,8 @@
 #ifndef TINYHIL_CORTEX_M_H
 #define TINYHIL_CORTEX_M_H
 
+#include "hal.h"
+
 #include <stdint.h>
 
 #define REG(address) (*(volatile uint32_t *)(uintptr_t)(address))
@@ -20,6 +22,31 @@ static inline void core_start_cycle_counter(void) {
     DWT_LAR = 0xC5ACCE55;
     DWT_CYCCNT = 0;
     DWT_CTRL |= 1u; /* CYCCNTENA */
+}
+
+/* SysTick on the core's own clock (ARMv7-M ARM, B3.3): 24 bits, counting down. */
+#define SYST_CSR REG(0xE000E010)
+#define SYST_RVR REG(0xE000E014)
+#define SYST_CVR REG(0xE000E018)
+#define SYST_MASK 0xFFFFFFu
+
+/* Both counters over one stretch of some thousand cycles: they count the same clock, so they must agree.
+ * No interrupt is enabled, and SysTick is off again afterwards. */
+static inline struct hal_counters core_compare_counters(void) {
+    struct hal_counters start, end;
+    SYST_RVR = SYST_MASK;
+    SYST_CVR = 0;
+    SYST_CSR = 5u; /* CLKSOURCE: processor; ENABLE */
+    core_barrier();
+    start.ticks = SYST_CVR;
+    start.cycles = DWT_CYCCNT;
+    for (uint32_t i = 0; i < 2000; i++) {
+        __asm volatile("nop");
+    }
+    end.ticks = SYST_CVR;
+    end.cycles = DWT_CYCCNT;
+    SYST_CSR = 0;
+    return (struct hal_counters){end.cycles - start.cycles, (start.ticks - end.ticks) & SYST_MASK};
 }
 
 #define SCB_CCR REG(0xE000ED14)

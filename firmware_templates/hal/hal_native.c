@@ -13,7 +13,15 @@ uint32_t hal_clock_hz(void) {
 }
 
 uint32_t hal_caches(void) {
-    return 0;
+    return HAL_UNREADABLE;
+}
+
+uint32_t hal_wait_states(void) {
+    return HAL_UNREADABLE;
+}
+
+struct hal_counters hal_compare_counters(void) {
+    return (struct hal_counters){0, 0};
 }
 
 uint32_t hal_cycles(void) {

@@ -41,10 +41,8 @@
 #error "hal_stm32f4.c knows USART2 and USART3"
 #endif
 
-static uint32_t clock_hz = HSI_HZ;
-
 /* RM0090, "Clocks": wait states before the faster clock. Any step that does not come leaves the chip
- * on HSI, and clock_hz says so. */
+ * on HSI, and hal_clock_hz says so. */
 static void start_clock(void) {
     RCC_APB1ENR |= 1u << 28; /* PWR */
     (void)RCC_APB1ENR;
@@ -65,9 +63,7 @@ static void start_clock(void) {
     }
     RCC_CFGR = (PPRE(TH_APB1_DIVIDER) << 10) | (PPRE(TH_APB2_DIVIDER) << 13);
     RCC_CFGR |= CFGR_SW_PLL;
-    if (stm32_wait(&RCC_CFGR, 3u << 2, CFGR_SW_PLL << 2)) {
-        clock_hz = (TH_HSE_HZ ? TH_HSE_HZ : HSI_HZ) / TH_PLL_M * TH_PLL_N / 2;
-    }
+    (void)stm32_wait(&RCC_CFGR, 3u << 2, CFGR_SW_PLL << 2);
 }
 
 void hal_init(void) {
@@ -77,18 +73,26 @@ void hal_init(void) {
     RCC_APB1ENR |= USART_ENABLE;
     (void)RCC_APB1ENR;
     stm32_serial_pins(GPIOA);
-    uint32_t usart_clock = clock_hz == HSI_HZ ? clock_hz : clock_hz / TH_APB1_DIVIDER;
+    uint32_t usart_clock = stm32_apb_clock(hal_clock_hz(), RCC_CFGR >> 10);
     REG(USART + F4_USART_BRR) = (usart_clock + TH_BAUD / 2) / TH_BAUD;
     REG(USART + F4_USART_CR1) = (1u << 13) | CR1_RE | CR1_TE; /* UE is bit 13 here */
 }
 
 uint32_t hal_clock_hz(void) {
-    return clock_hz;
+    return stm32_core_clock(RCC_CFGR, RCC_PLLCFGR, TH_HSE_HZ);
 }
 
 uint32_t hal_caches(void) {
     uint32_t on = ACR_PRFTEN | ACR_ICEN | ACR_DCEN;
     return (FLASH_ACR & on) == on ? 4u : 0u; /* the core has no caches, the flash interface has */
+}
+
+uint32_t hal_wait_states(void) {
+    return FLASH_ACR & 15u;
+}
+
+struct hal_counters hal_compare_counters(void) {
+    return core_compare_counters();
 }
 
 uint32_t hal_cycles(void) {

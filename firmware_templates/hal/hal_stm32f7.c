@@ -27,18 +27,16 @@
 
 #if TH_USART == 1
 #define USART 0x40011000u
-#define USART_CLOCK_HZ (clock_hz == HSI_HZ ? clock_hz : clock_hz / 2) /* APB2 */
+#define USART_CLOCK_HZ stm32_apb_clock(hal_clock_hz(), RCC_CFGR >> 13) /* APB2 */
 #elif TH_USART == 3
 #define USART 0x40004800u
-#define USART_CLOCK_HZ (clock_hz == HSI_HZ ? clock_hz : clock_hz / 4) /* APB1 */
+#define USART_CLOCK_HZ stm32_apb_clock(hal_clock_hz(), RCC_CFGR >> 10) /* APB1 */
 #else
 #error "hal_stm32f7.c knows USART1 and USART3"
 #endif
 
-static uint32_t clock_hz = HSI_HZ;
-
 /* RM0385, "Entering Over-drive mode": VOS while the PLL is off, then PLL, over-drive, wait states,
- * and last the switch. Any step that does not come leaves the chip on HSI, and clock_hz says so. */
+ * and last the switch. Any step that does not come leaves the chip on HSI, and hal_clock_hz says so. */
 static void start_clock(void) {
     RCC_APB1ENR |= 1u << 28; /* PWR */
     (void)RCC_APB1ENR;
@@ -65,9 +63,7 @@ static void start_clock(void) {
     }
     RCC_CFGR = (5u << 10) | (4u << 13); /* AHB / 1, APB1 / 4, APB2 / 2 */
     RCC_CFGR |= CFGR_SW_PLL;
-    if (stm32_wait(&RCC_CFGR, 3u << 2, CFGR_SW_PLL << 2)) {
-        clock_hz = TH_HSE_HZ / TH_PLL_M * TH_PLL_N / 2;
-    }
+    (void)stm32_wait(&RCC_CFGR, 3u << 2, CFGR_SW_PLL << 2);
 }
 
 void hal_init(void) {
@@ -85,11 +81,19 @@ void hal_init(void) {
 }
 
 uint32_t hal_clock_hz(void) {
-    return clock_hz;
+    return stm32_core_clock(RCC_CFGR, RCC_PLLCFGR, TH_HSE_HZ);
 }
 
 uint32_t hal_caches(void) {
     return core_caches() | ((FLASH_ACR & ACR_ARTEN) ? 4u : 0u);
+}
+
+uint32_t hal_wait_states(void) {
+    return FLASH_ACR & 15u;
+}
+
+struct hal_counters hal_compare_counters(void) {
+    return core_compare_counters();
 }
 
 uint32_t hal_cycles(void) {

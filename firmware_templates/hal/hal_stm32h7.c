@@ -40,8 +40,6 @@
 #error "hal_stm32h7.c knows USART3"
 #endif
 
-static uint32_t clock_hz = H7_HSI_HZ;
-
 /* RM0433, "System supply startup" and "VOS0 activation/deactivation sequence", then PLL1 and the
  * bus dividers before the switch. Any step that does not come leaves the chip on HSI. */
 static void start_clock(void) {
@@ -80,9 +78,7 @@ static void start_clock(void) {
     RCC_D2CFGR = (4u << 4) | (4u << 8);  /* APB1 / 2, APB2 / 2 */
     RCC_D3CFGR = (4u << 4);              /* APB4 / 2 */
     RCC_CFGR = (RCC_CFGR & ~7u) | CFGR_SW_PLL1;
-    if (stm32_wait(&RCC_CFGR, 7u << 3, CFGR_SW_PLL1 << 3)) {
-        clock_hz = TH_HSE_HZ / TH_PLL_M * TH_PLL_N / 2;
-    }
+    (void)stm32_wait(&RCC_CFGR, 7u << 3, CFGR_SW_PLL1 << 3);
 }
 
 void hal_init(void) {
@@ -94,17 +90,28 @@ void hal_init(void) {
     RCC_APB1LENR |= USART_ENABLE;
     (void)RCC_APB1LENR;
     stm32_serial_pins(GPIOA);
-    uint32_t usart_clock = clock_hz == H7_HSI_HZ ? clock_hz : clock_hz / 4;
+    uint32_t usart_clock = stm32_apb_clock(stm32_ahb_clock(hal_clock_hz(), RCC_D1CFGR), RCC_D2CFGR >> 4);
     REG(USART + USART_BRR) = (usart_clock + TH_BAUD / 2) / TH_BAUD;
     REG(USART + USART_CR1) = CR1_UE | CR1_RE | CR1_TE | CR1_FIFOEN;
 }
 
 uint32_t hal_clock_hz(void) {
-    return clock_hz;
+    uint32_t source = (RCC_PLLCKSELR & 3u) == 2 ? TH_HSE_HZ : H7_HSI_HZ, m = (RCC_PLLCKSELR >> 4) & 63u;
+    uint32_t n = (RCC_PLL1DIVR & 511u) + 1, p = ((RCC_PLL1DIVR >> 9) & 127u) + 1;
+    int on_pll = ((RCC_CFGR >> 3) & 7u) == CFGR_SW_PLL1 && m;
+    return stm32_ahb_clock(on_pll ? source / m * n / p : H7_HSI_HZ, RCC_D1CFGR >> 8);
 }
 
 uint32_t hal_caches(void) {
     return core_caches(); /* no flash accelerator beside the caches */
+}
+
+uint32_t hal_wait_states(void) {
+    return FLASH_ACR & 15u;
+}
+
+struct hal_counters hal_compare_counters(void) {
+    return core_compare_counters();
 }
 
 uint32_t hal_cycles(void) {

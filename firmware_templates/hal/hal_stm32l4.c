@@ -32,8 +32,7 @@
 #define ACR_ICEN (1u << 9)
 #define ACR_DCEN (1u << 10)
 #define LPUART1 0x40008000u
-
-static uint32_t clock_hz = HSI_HZ;
+#define MSI_HZ 4000000u /* after reset */
 
 /* RM0432, "Dynamic voltage scaling management": range 1 boost and wait states first, then the PLL,
  * reached through half speed for a microsecond. The chip starts on MSI at 4 MHz; HSI16 comes first. */
@@ -65,7 +64,6 @@ static void start_clock(void) {
     for (volatile uint32_t loops = 0; loops < 60; loops++) {
     }
     RCC_CFGR = CFGR_SW_PLL;
-    clock_hz = HSI_HZ / TH_PLL_M * TH_PLL_N / 2;
 }
 
 void hal_init(void) {
@@ -78,17 +76,28 @@ void hal_init(void) {
     RCC_APB1ENR2 |= 1u; /* LPUART1, clocked by APB1, which runs at the core's speed */
     (void)RCC_APB1ENR2;
     stm32_serial_pins(GPIOA);
-    REG(LPUART1 + USART_BRR) = (uint32_t)((256ull * clock_hz + TH_BAUD / 2) / TH_BAUD);
+    REG(LPUART1 + USART_BRR) = (uint32_t)((256ull * hal_clock_hz() + TH_BAUD / 2) / TH_BAUD);
     REG(LPUART1 + USART_CR1) = CR1_UE | CR1_RE | CR1_TE | CR1_FIFOEN;
 }
 
 uint32_t hal_clock_hz(void) {
-    return clock_hz;
+    uint32_t pll = RCC_PLLCFGR, m = ((pll >> 4) & 15u) + 1, r = 2 * (((pll >> 25) & 3u) + 1);
+    uint32_t switched = (RCC_CFGR >> 2) & 3u; /* SWS: MSI, HSI16, HSE, PLL */
+    uint32_t hz = switched == 3 ? HSI_HZ / m * ((pll >> 8) & 127u) / r : switched == 1 ? HSI_HZ : MSI_HZ;
+    return stm32_ahb_clock(hz, RCC_CFGR >> 4);
 }
 
 uint32_t hal_caches(void) {
     uint32_t on = ACR_PRFTEN | ACR_ICEN | ACR_DCEN;
     return (FLASH_ACR & on) == on ? 4u : 0u; /* the core has no caches, the flash interface has */
+}
+
+uint32_t hal_wait_states(void) {
+    return FLASH_ACR & 15u;
+}
+
+struct hal_counters hal_compare_counters(void) {
+    return core_compare_counters();
 }
 
 uint32_t hal_cycles(void) {

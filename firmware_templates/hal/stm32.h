@@ -19,6 +19,27 @@ static inline int stm32_wait(volatile uint32_t *reg, uint32_t mask, uint32_t val
     return 0;
 }
 
+/* Dividers as the clock registers code them: AHB in 4 bits (512 at most, never 32), APB in 3. */
+static inline uint32_t stm32_ahb_clock(uint32_t hz, uint32_t code) {
+    uint32_t shift = (code & 8u) ? (code & 7u) + 1 : 0;
+    return hz >> (shift > 4 ? shift + 1 : shift);
+}
+
+static inline uint32_t stm32_apb_clock(uint32_t hz, uint32_t code) {
+    return (code & 4u) ? hz >> ((code & 3u) + 1) : hz;
+}
+
+/* F4 and F7: the core clock, from RCC_CFGR and RCC_PLLCFGR. No register tells the crystal's frequency. */
+static inline uint32_t stm32_core_clock(uint32_t cfgr, uint32_t pllcfgr, uint32_t hse_hz) {
+    uint32_t switched = (cfgr >> 2) & 3u; /* SWS: HSI, HSE, PLL */
+    uint32_t hz = switched == 1 ? hse_hz : HSI_HZ;
+    if (switched == 2) {
+        uint32_t m = pllcfgr & 63u, n = (pllcfgr >> 6) & 511u, p = 2 * (((pllcfgr >> 16) & 3u) + 1);
+        hz = ((pllcfgr & (1u << 22)) ? hse_hz : HSI_HZ) / m * n / p;
+    }
+    return stm32_ahb_clock(hz, cfgr >> 4);
+}
+
 #define GPIO_PORT_BASE(gpioa, letter) ((gpioa) + 0x400u * (uint32_t)((letter) - 'A'))
 
 /* Alternate function, very high speed, pull-up: an unconnected RX then reads as idle. */

@@ -26,6 +26,7 @@ INSTRUMENTATION static struct {
     uint8_t greeted;
     uint16_t run_seq; /* request number of the last run: asked again, it is answered, not repeated */
     uint32_t mark_cycles;
+    struct hal_counters counters; /* compared once, at start */
 } session;
 
 /* ---- layer marks ---- */
@@ -101,7 +102,7 @@ static void run(uint32_t flags) {
 static void send_hello(uint16_t seq) {
     uint32_t id_size = (uint32_t)strlen(th_build_id);
     uint32_t ports = (uint32_t)network->input_count + network->output_count;
-    wire_begin(WIRE_HELLO | WIRE_ANSWER, seq, (uint16_t)(48 + 4 * ports + id_size));
+    wire_begin(WIRE_HELLO | WIRE_ANSWER, seq, (uint16_t)(60 + 4 * ports + id_size));
     wire_put_u32(WIRE_SCHEMA);
     wire_put_u32(hal_clock_hz());
 #ifdef __arm__
@@ -110,6 +111,9 @@ static void send_hello(uint16_t seq) {
     wire_put_u32(0);
 #endif
     wire_put_u32(hal_caches());
+    wire_put_u32(hal_wait_states());
+    wire_put_u32(session.counters.cycles);
+    wire_put_u32(session.counters.ticks);
     wire_put_u32((uint32_t)th_mailbox.init_status);
 #ifdef TINYHIL_LAYER_MARKS
     wire_put_u32(HELLO_LAYER_MARKS);
@@ -322,6 +326,7 @@ int main(void) {
     hal_init();
     th_mailbox.build_id = th_build_id;
     th_mailbox.layer = LAYER_UNKNOWN;
+    session.counters = hal_compare_counters();
 #ifdef TINYHIL_LAYER_MARKS
     session.mark_cycles = measure_mark();
 #endif

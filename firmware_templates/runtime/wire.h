@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define WIRE_SCHEMA 1u
+#define WIRE_SCHEMA 2u
 #define WIRE_PAYLOAD_MAX 1024u
 
 enum wire_type {

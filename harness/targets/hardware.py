@@ -31,11 +31,12 @@ from tinyhil.harness.boards import Board
 from tinyhil.harness.build.firmware import Firmware
 from tinyhil.harness.deadline import Deadline
 from tinyhil.harness.targets.hardfault import hard_fault
+from tinyhil.harness.targets.hardware_conditions import check_clock, check_conditions
 from tinyhil.harness.targets.hardware_mailbox import RUNNING, SIZE, Mailbox, not_started
 from tinyhil.harness.targets.pyocd_chip import Chip, connected, flash_segments
 from tinyhil.harness.targets.session import Session, greet, hold
 from tinyhil.harness.targets.target import Job, RawRun
-from tinyhil.harness.wire import Conversation, Crashed, HelloAnswer
+from tinyhil.harness.wire import Conversation, Crashed
 
 _T = TypeVar("_T")
 
@@ -43,9 +44,6 @@ _POWER_SECONDS = 30.0  # for the power command
 _RETURN_SECONDS = 10.0  # for USB to come back after it
 _HELLO_SECONDS = 5.0  # that the firmware may stay silent after a reset
 _RETRY = 0.5  # seconds until a request is repeated
-_CYCCNT = 0xE000_1004
-_CLOCK_WINDOW = 0.25  # seconds over which the core clock is compared with the host's
-_CLOCK_TOLERANCE = 0.03  # of which the probe's own latency is the most
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ class HardwareTarget:
                 line.clear()  # opened before the core runs, so that not a byte is missed
             chip.resume()
             session, text = self._converse(chip, line, firmware, job, deadline)
-            clock = 0 if place.emulated else check_clock(chip, session.hello)
+            clock = 0 if place.emulated else check_clock(chip, board)
             facts = {"probe": chip.probe, "board_name": place.name, "flashed": str(flashed).lower()}
         return _raw_run(session, place, text, facts, clock)
 
@@ -112,7 +110,7 @@ class HardwareTarget:
         hello_deadline = deadline.within(min(_HELLO_SECONDS, deadline.remaining() / 2))
         talk = Conversation(line, hello_deadline, retry=_RETRY)
         try:
-            _check_hello(greet(talk, firmware), firmware.board)
+            check_conditions(greet(talk, firmware), firmware.board)
             talk = Conversation(line, deadline, retry=_RETRY)
             return hold(talk, firmware, job), talk.log
         except Crashed as crash:
@@ -152,20 +150,6 @@ def _build_id_on(chip: Chip, firmware: Firmware) -> str:
     return chip.read(symbol.address, len(firmware.id)).decode("ascii", errors="replace")
 
 
-def _check_hello(hello: HelloAnswer, board: Board) -> None:
-    """The clock tree and the caches are as the board's file promises, or no cycle count means anything."""
-    if hello.clock_hz != board.clock_hz:
-        raise Hopeless(
-            BenchError(
-                f"{board.name} runs at {hello.clock_hz} Hz, not at {board.clock_hz}: its clock did not "
-                f"start. Likely crystal or solder bridges are not as in boards/{board.name}.toml, [hal]"
-            )
-        )
-    wanted = (1 if board.icache else 0) | (2 if board.dcache else 0)
-    if hello.caches & wanted != wanted:
-        raise Hopeless(BenchError(f"{board.name}: its caches are not all on (state {hello.caches:#x})"))
-
-
 def _explained(chip: Chip, firmware: Firmware, reset: TargetReset) -> TargetReset:
     """A reset in the middle of a measurement, with the chip's own word on why."""
     cause = ""
@@ -203,21 +187,6 @@ def _raw_run(session: Session, place: Place, log: str, facts: dict[str, str], cl
         note = "emulated board: its counter counts no cycles, so none are shown"
         return replace(run, cycles=None, layers=(), log=log, provenance={**facts, "twin": note})
     return replace(run, log=log, provenance={**facts, "clock_measured_hz": str(clock_hz)})
-
-
-def check_clock(chip: Chip, hello: HelloAnswer) -> int:
-    """The core clock in Hz, by the cycle counter over the host's time; BenchError if it is not what
-    the firmware says."""
-    begin, first = time.monotonic(), chip.read_word(_CYCCNT)
-    time.sleep(_CLOCK_WINDOW)
-    end, second = time.monotonic(), chip.read_word(_CYCCNT)
-    measured = round(((second - first) & 0xFFFF_FFFF) / (end - begin))
-    if abs(measured - hello.clock_hz) > _CLOCK_TOLERANCE * hello.clock_hz:
-        raise BenchError(
-            f"the cycle counter advances at {measured} Hz by the host's clock, but the firmware says "
-            f"{hello.clock_hz} Hz: a wrong crystal, or a PLL that is not what boards/*.toml says"
-        )
-    return measured
 
 
 def power_cycle(place: Place, board: Board, deadline: Deadline) -> None:

@@ -32,7 +32,15 @@ class Session:
         measured = any(self.cycles)
         return RawRun(
             mode=mode,
-            hello=Hello(hello.schema, hello.build_id, hello.clock_hz, hello.cpuid, hello.caches),
+            hello=Hello(
+                hello.schema,
+                hello.build_id,
+                hello.clock_hz,
+                hello.cpuid,
+                hello.caches,
+                hello.wait_states,
+                hello.counters,
+            ),
             outputs=self.outputs,
             instructions=None,
             cycles=self.cycles if measured else None,

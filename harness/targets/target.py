@@ -9,6 +9,7 @@ from typing import Protocol
 
 from tinyhil.harness.build.firmware import Firmware
 from tinyhil.harness.deadline import Deadline
+from tinyhil.results.provenance import UNREADABLE
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,28 @@ class Job:
 
 @dataclass(frozen=True)
 class Hello:
-    """What the firmware says of itself. `caches` bit 0 is the I-cache, bit 1 the D-cache."""
+    """What the firmware says of itself, and of the conditions it runs under: see wire.HelloAnswer."""
 
     schema: int
     build_id: str
-    clock_hz: int
+    clock_hz: int | None
     cpuid: int
-    caches: int
+    caches: int | None
+    wait_states: int | None
+    counters: tuple[int, int] | None
+
+    def conditions(self) -> dict[str, str]:
+        """In the words of a record's provenance; `not readable` where a register is missing."""
+        caches, counters = self.caches, self.counters
+        return {
+            "caches": UNREADABLE if caches is None
+            else " ".join(name for bit, name in enumerate(("I", "D")) if caches >> bit & 1),
+            "accelerator": UNREADABLE if caches is None else "on" if caches & 4 else "off",
+            "wait_states": UNREADABLE if self.wait_states is None else str(self.wait_states),
+            "counters": UNREADABLE if counters is None
+            else f"{counters[0]} cycles in {counters[1]} SysTick ticks",
+            "cpuid": f"{self.cpuid:#010x}",
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)

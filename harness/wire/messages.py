@@ -14,7 +14,7 @@ from typing import ClassVar, TypeAlias
 from tinyhil.errors import BadFrame
 from tinyhil.harness.wire.frames import MAX_PAYLOAD
 
-SCHEMA = 1
+SCHEMA = 2
 ANSWER = 0x80
 FAULT = 0xF0
 REFUSED = 0xF1
@@ -164,16 +164,20 @@ Request: TypeAlias = (
 class HelloAnswer:
     """What the firmware says of itself.
 
-    `caches`: bit 0 I-cache, bit 1 D-cache, bit 2 flash accelerator. `init_status`: what the
-    network's init() returned. `layer_marks`: the run leaves cycle counts per layer, each mark
-    costing `mark_cycles`. Sizes in bytes; `arena_address` is the device's.
+    `clock_hz` (core clock by the clock registers), `caches` (bit 0 I-cache, bit 1 D-cache, bit 2 flash
+    accelerator) and flash `wait_states` are read back from the chip; None where it has no such register.
+    `counters`: cycle counter and SysTick over one stretch of code, None where there are none.
+    `init_status`: what the network's init() returned. `layer_marks`: the run leaves cycle counts per
+    layer, each mark costing `mark_cycles`. Sizes in bytes; `arena_address` is the device's.
     """
 
     schema: int
     build_id: str
-    clock_hz: int
+    clock_hz: int | None
     cpuid: int
-    caches: int
+    caches: int | None
+    wait_states: int | None
+    counters: tuple[int, int] | None
     init_status: int
     layer_marks: bool
     mark_cycles: int
@@ -183,7 +187,7 @@ class HelloAnswer:
     input_sizes: tuple[int, ...]
     output_sizes: tuple[int, ...]
 
-    _FIXED: ClassVar[struct.Struct] = struct.Struct("<IIIIiIIQIIHH")
+    _FIXED: ClassVar[struct.Struct] = struct.Struct("<7IiIIQIIHH")
 
     @classmethod
     def decode(cls, payload: bytes) -> HelloAnswer:
@@ -195,16 +199,18 @@ class HelloAnswer:
                 f"the firmware speaks wire schema {schema}, this version speaks {SCHEMA}; build it anew"
             )
         try:
-            _, clock, cpuid, caches, status, flags, mark, arena, size, layers, ins, outs = (
-                cls._FIXED.unpack_from(payload)
-            )
+            (
+                _, clock, cpuid, caches, waits, cycles, ticks,
+                status, flags, mark, arena, size, layers, ins, outs,
+            ) = cls._FIXED.unpack_from(payload)  # fmt: skip
             sizes = struct.unpack_from(f"<{ins + outs}I", payload, cls._FIXED.size)
             build_id = payload[cls._FIXED.size + 4 * (ins + outs) :].decode("ascii")
         except (struct.error, UnicodeDecodeError) as error:
             raise BadFrame(f"the hello is damaged ({error}), although its checksum is right") from error
         return cls(
-            schema, build_id, clock, cpuid, caches, status, bool(flags & 1), mark, arena, size, layers,
-            sizes[:ins], sizes[ins:],
+            schema, build_id, clock or None, cpuid, _readable(caches), _readable(waits),
+            (cycles, ticks) if cycles or ticks else None,
+            status, bool(flags & 1), mark, arena, size, layers, sizes[:ins], sizes[ins:],
         )  # fmt: skip
 
 
@@ -286,6 +292,10 @@ def layer_marks(payload: bytes) -> tuple[int, ...]:
     if len(payload) % 4:
         raise BadFrame("the layer marks are cut short, although the checksum is right")
     return struct.unpack(f"<{len(payload) // 4}I", payload)
+
+
+def _readable(value: int) -> int | None:
+    return None if value == 0xFFFF_FFFF else value
 
 
 def _unpack(layout: str, payload: bytes, name: str) -> tuple[int, ...]:

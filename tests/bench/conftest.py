@@ -44,12 +44,13 @@ def build_network(firmware_cache: Path) -> Callable[..., Any]:
         pytest.skip("needs the cross compiler: apt install gcc-arm-none-eabi")
     from small_network import network
 
-    from tinyhil.harness.boards import get_board
+    from tinyhil.harness.boards import Board, get_board
     from tinyhil.harness.build import Program, build
     from tinyhil.harness.deadline import Deadline
 
-    def make(fault: str = "", *, board: str = "stm32f746", **parts: Any) -> Any:
-        program = Program(network(fault, **parts), get_board(board), emulated=False)
+    def make(fault: str = "", *, board: str | Board = "stm32f746", **parts: Any) -> Any:
+        kind = get_board(board) if isinstance(board, str) else board
+        program = Program(network(fault, **parts), kind, emulated=False)
         (made,) = build([program], Deadline.after(300), cache_dir=firmware_cache, jobs=1)
         if isinstance(made, Exception):
             raise made

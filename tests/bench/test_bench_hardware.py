@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,8 +15,10 @@ from small_network import INPUT, OUTPUT
 from tinyhil.errors import BenchError, BuildError, UsageError, WrongBoard
 from tinyhil.harness.bench.map import Place
 from tinyhil.harness.bench.port import find_port
+from tinyhil.harness.boards import Board, get_board
 from tinyhil.harness.deadline import Deadline
-from tinyhil.harness.targets.hardware import HardwareTarget, check_clock
+from tinyhil.harness.targets.hardware import HardwareTarget
+from tinyhil.harness.targets.hardware_conditions import check_clock
 from tinyhil.harness.targets.hardware_mailbox import SIZE, Mailbox
 from tinyhil.harness.targets.pyocd_chip import connected, flash_segments
 from tinyhil.harness.targets.target import Job
@@ -143,6 +146,47 @@ def test_a_port_is_found_by_the_full_usb_serial_number_only(monkeypatch: pytest.
         find_port(Place("a", "k", "066B"))
 
 
+def set_up_with(board: Board, **hal: int) -> Board:
+    """`board` with other values for its hardware layer."""
+    return replace(board, extra={**board.extra, "hal": {**board.extra["hal"], **hal}})
+
+
+@pytest.mark.parametrize(
+    ("hal", "words"),
+    [
+        ({"flash_wait_states": 9}, "with 9 wait states, not with 7"),
+        ({"pll_n": 216}, "runs at 108000000 Hz by its clock registers, not at 216000000"),
+    ],
+)
+def test_firmware_that_sets_up_other_conditions_is_found_out_by_the_chips_registers(
+    hal: dict[str, int], words: str, plug_in: Plug, build_network: Plug
+) -> None:
+    place, board = plug_in()
+    firmware = build_network(board=set_up_with(get_board("stm32f746"), **hal))
+    with pytest.raises(BenchError, match=words):
+        run(place, replace(firmware, board=get_board("stm32f746")))
+    assert board.resets < 5  # no recovery is tried: none would mend it
+
+
+@pytest.mark.parametrize("slow", [0, 2])
+def test_a_cycle_counter_that_does_not_keep_up_with_systick_is_not_trusted(
+    slow: int, plug_in: Plug, build_network: Plug
+) -> None:
+    place, board = plug_in()
+    board.faults.slow_counter = slow
+    with pytest.raises(BenchError, match=r"counted \d+ cycles while SysTick.*no cycle count can be trusted"):
+        run(place, build_network())
+
+
+def test_the_conditions_come_from_the_chip_and_into_the_record(plug_in: Plug, build_network: Plug) -> None:
+    place, _ = plug_in()
+    said = run(place, build_network()).hello.conditions()
+    cycles, ticks = re.fullmatch(r"(\d+) cycles in (\d+) SysTick ticks", said.pop("counters")).groups()  # type: ignore[union-attr]
+    assert int(cycles) == pytest.approx(int(ticks), rel=0.01)
+    assert int(ticks) > 2000
+    assert said == {"caches": "I D", "accelerator": "on", "wait_states": "7", "cpuid": "0x411fc271"}
+
+
 class Counter:
     """A chip whose cycle counter follows the host's clock at `hz`."""
 
@@ -157,12 +201,10 @@ class Counter:
 
 @pytest.mark.parametrize("start", [0, 0xFFFF_0000])
 def test_the_core_clock_is_measured_against_the_hosts(start: int) -> None:
-    class Says:
-        clock_hz = 1_000_000
-
-    assert check_clock(Counter(1e6, start), Says()) == pytest.approx(1e6, rel=0.03)  # type: ignore[arg-type]
+    board = replace(get_board("stm32f746"), clock_hz=1_000_000)
+    assert check_clock(Counter(1e6, start), board) == pytest.approx(1e6, rel=0.03)
     with pytest.raises(BenchError, match="by the host's clock"):
-        check_clock(Counter(2e6, start), Says())  # type: ignore[arg-type]
+        check_clock(Counter(2e6, start), board)
 
 
 def mailbox(state: int, magic: int = 0x4C49_4854, layer: int = 0xFFFF_FFFF, psr: int = 0) -> Mailbox | None:

@@ -42,7 +42,9 @@ def test_it_returns_the_output_the_counts_and_the_memory(
     firmware = build_network(board=kind)
     run = qemu.run(firmware, JOB, soon())
     assert run.outputs == ((OUTPUT,),)
-    assert (run.hello.build_id, run.hello.schema) == (firmware.id, 1)
+    assert (run.hello.build_id, run.hello.schema) == (firmware.id, 2)
+    assert (run.hello.clock_hz, run.hello.caches, run.hello.wait_states, run.hello.counters) == (None,) * 4
+    assert run.hello.conditions()["wait_states"] == "not readable"
     assert (run.hello.cpuid >> 4) & 0xFFF == (0xC27 if kind == "stm32f746" else 0xC24)
     assert run.arena_touched == 64
     assert 0 < run.stack_touched < 200

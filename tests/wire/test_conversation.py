@@ -27,7 +27,7 @@ from tinyhil.harness.wire import (
 
 Trouble = Callable[[bytes], bytes]
 OUTPUT = bytes(i % 256 for i in range(2 * CHUNK + 7))
-HELLO = struct.pack("<IIIIiIIQIIHH", 1, 216_000_000, 0x411FC271, 3, 0, 1, 5, 0x20000000, 64, 3, 2, 1)
+HELLO = struct.pack("<7IiIIQIIHH", 2, 216_000_000, 0x411FC271, 3, 7, 99, 98, 0, 1, 5, 0x20000000, 64, 3, 2, 1)
 HELLO += struct.pack("<3I", 10, 20, len(OUTPUT)) + b"b-1"
 
 
@@ -115,7 +115,8 @@ def test_a_whole_conversation() -> None:
     talk = Conversation(firmware, firmware.deadline())
     hello = talk.hello()
     assert hello == HelloAnswer(
-        1, "b-1", 216_000_000, 0x411FC271, 3, 0, True, 5, 0x20000000, 64, 3, (10, 20), (len(OUTPUT),)
+        2, "b-1", 216_000_000, 0x411FC271, 3, 7, (99, 98), 0, True, 5, 0x20000000, 64, 3,
+        (10, 20), (len(OUTPUT),),
     )  # fmt: skip
     talk.paint()
     talk.send_input(1, OUTPUT)

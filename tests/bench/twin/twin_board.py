@@ -351,7 +351,8 @@ class Board:
             self._sticky = 0
             return value
         if address == _CYCCNT:
-            return (self._cycles - self._cycles_base) & 0xFFFF_FFFF if self._ppb.get(_DWT_CTRL, 0) & 1 else 0
+            counts = self._ppb.get(_DWT_CTRL, 0) & 1 and self.faults.slow_counter
+            return (self._cycles - self._cycles_base) // counts & 0xFFFF_FFFF if counts else 0
         if address == _SYST_CVR:
             reload = self._ppb.get(_SYST_RVR, 0)
             return reload - self._cycles % (reload + 1)

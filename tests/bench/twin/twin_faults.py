@@ -12,7 +12,8 @@ class Faults:
 
     `unplug_after`: the probe is gone after that many more transfers. `unplugged`: it is gone.
     `unpowered`: the chip does not answer. `probe_in_use`: somebody else has opened the probe.
-    `device_id`: the chip is another one. `rdp`: the option byte (0xAA off, 0xCC level 2, else level 1).
+    `device_id`: the chip is another one. `slow_counter`: CYCCNT counts one cycle of so many; 0: none.
+    `rdp`: the option byte (0xAA off, 0xCC level 2, else level 1).
     `stuck_bit`: address of a byte whose lowest bit reads 1. `erase_does_nothing`, `busy_for_ever`: the
     flash controller. `silent`: nothing leaves the UART. `transmit`: changes the bytes of one frame
     (or whatever else ends in a zero byte) on their way out. `heals_at_reset`, `heals_at_power`: what ends
@@ -24,6 +25,7 @@ class Faults:
     unpowered: bool = False
     probe_in_use: bool = False
     device_id: int | None = None
+    slow_counter: int = 1
     rdp: int = 0xAA
     stuck_bit: int | None = None
     erase_does_nothing: bool = False

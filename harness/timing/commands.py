@@ -11,6 +11,7 @@ import click
 from tinyhil.errors import UsageError
 from tinyhil.harness.boards import Board, boards_folder, get_board, parse_board
 from tinyhil.harness.targets.recorder import Trace, parse
+from tinyhil.harness.timing.conditions import Conditions
 from tinyhil.harness.timing.estimate import BlockCosts, Estimate, block_costs, estimate_segment, total
 from tinyhil.harness.timing.explain import as_text, explain
 from tinyhil.harness.timing.image import Image, load_image
@@ -88,6 +89,12 @@ def _pick(
 @click.option("--image", "images", multiple=True, help="An ELF, or FILE@ADDRESS for raw bytes. Repeatable.")
 @click.option("--mark", "marks", multiple=True, help="Only segments that begin at this address. Repeatable.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=NUMBER", help="Change a value of [timing].")
+@click.option("--clock", "clock_hz", type=int, metavar="HZ", help="The core clock, if not the board's.")
+@click.option(
+    "--caches",
+    type=click.Choice(["ID", "I", "D", "none"]),
+    help="Which caches (or parts of the flash accelerator) were on; by default as recorded.",
+)
 @click.option("--explain", "explained", is_flag=True, help="Also show where the cycles go.")
 @click.option("--top", default=10, show_default=True, help="How many blocks --explain shows.")
 @click.option(
@@ -100,6 +107,8 @@ def timing(
     images: tuple[str, ...],
     marks: tuple[str, ...],
     changes: tuple[str, ...],
+    clock_hz: int | None,
+    caches: str | None,
     explained: bool,
     top: int,
     json_path: Path | None,
@@ -110,25 +119,28 @@ def timing(
         raise UsageError(f"board {board.name} has a {board.core}, not a {core}")
     image = load_image(images)
     trace = parse(blocks)
-    costs = block_costs(trace, board, image, _overrides(changes))
+    on = (None, None) if caches is None else ("I" in caches, "D" in caches)
+    conditions = Conditions(clock_hz, None, *on)
+    costs = block_costs(trace, board, image, _overrides(changes), conditions)
     rows = _pick(costs, trace, image, marks)
+    hz = clock_hz or board.clock_hz
     whole = total(e for _, e in rows)
     if json_path is not None:
         data = {
             "model": whole.model,
-            "clock_hz": board.clock_hz,
-            "total": _row(whole, board.clock_hz),
-            "segments": [{"segment": name, **_row(e, board.clock_hz)} for name, e in rows],
+            "clock_hz": hz,
+            "total": _row(whole, hz),
+            "segments": [{"segment": name, **_row(e, hz)} for name, e in rows],
         }
         text = json.dumps(data, indent=2) + "\n"
         if str(json_path) == "-":
             click.echo(text, nl=False)
             return
         json_path.write_text(text, encoding="utf-8")
-    click.echo(f"Estimated by {whole.model} at {board.clock_hz / 1e6:g} MHz; not a measurement.")
+    click.echo(f"Estimated by {whole.model} at {hz / 1e6:g} MHz; not a measurement.")
     for note in whole.notes:
         click.echo(f"Note: {note}.")
-    click.echo(_table([*rows, ("total", whole)], board.clock_hz))
+    click.echo(_table([*rows, ("total", whole)], hz))
     if explained:
         chosen = {row[0].split()[0] for row in rows}
         segments = [segment for segment in trace.segments if str(segment.index) in chosen]

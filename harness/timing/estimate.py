@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tinyhil.errors import UsageError
 from tinyhil.harness.boards import Board
 from tinyhil.harness.targets.recorder.trace import BLOCK_COLUMNS, REGION_COLUMNS, Block, Segment, Trace
+from tinyhil.harness.timing.conditions import Conditions
 from tinyhil.harness.timing.cortex_m4 import CortexM4
 from tinyhil.harness.timing.cortex_m7 import CortexM7
 from tinyhil.harness.timing.decode import decode_block
@@ -44,8 +45,11 @@ SPREAD: Mapping[str, Mapping[str, float]] = {
 #: The fewest cycles per instruction among the validation rows. Firmware that the model takes to be
 #: faster gets half of the distance added to the upper end: nothing yet showed that it can be.
 SEEN_CPI: Mapping[str, float] = {"cortex-m7": 0.72, "cortex-m4": 1.19}
-#: Without caches nothing was validated, and most cycles are waits.
-SPREAD_UNCACHED = 0.35
+#: With a cache off: the half-width of the waits, added up as if they erred together. Nothing but two
+#: published ratios stands behind these penalties (docs/timing.md).
+SPREAD_UNCACHED = 0.45
+#: Half of what a rule adds for other wait states than the validated ones is taken to be uncertain.
+SPREAD_CORRECTED = 0.5
 #: The part of a segment's instructions whose blocks are simulated one by one.
 _HOT = 0.9995
 PARTS = ("core", "branches", "fetch", "flash", "sram", "unaligned")
@@ -97,19 +101,25 @@ class BlockCosts:
 
 
 def block_costs(
-    trace: Trace, board: Board, image: Image | None = None, overrides: Mapping[str, float] | None = None
+    trace: Trace,
+    board: Board,
+    image: Image | None = None,
+    overrides: Mapping[str, float] | None = None,
+    conditions: Conditions | None = None,
 ) -> BlockCosts:
-    """Prepares `estimate_segment` for a trace.
+    """Prepares `estimate_segment` for a trace, in the `conditions` that the firmware reported.
 
-    Raises UsageError for a core without a model, a trace without steps, or code that neither the
-    trace nor the image has.
+    Raises UsageError for a core without a model, a trace without steps, code that neither the trace nor
+    the image has, and conditions that the trace or the board's penalties do not fit.
     """
     core = CORES.get(board.core)
     if core is None:
         raise UsageError(f"there is no pipeline model of {board.core}; there is one of {', '.join(CORES)}")
     if not trace.has_edges:
         raise UsageError("this trace has block counts only; record it with edges=1 to estimate cycles")
-    memory = memory_timing(board, overrides)
+    conditions = conditions or Conditions()
+    memory = memory_timing(board, overrides, conditions.wait_states)
+    off = caches_off(trace, conditions)
     blocks = tuple(_with_code(block, image) for block in trace.blocks)
     sizes = np.array([block.instructions for block in blocks], dtype=np.int64)
     steps: dict[tuple[int, int], float] = {}
@@ -117,17 +127,49 @@ def block_costs(
         for left, entered in _hot_steps(segment, sizes):
             if (left, entered) not in steps:
                 steps[left, entered] = _step(core, blocks[left], blocks[entered])
-    off = tuple(trace.settings.get(name, "1:").startswith("0:") for name in ("icache", "dcache"))
-    notes = [
-        f"the {name} cache was off"
-        for name, is_off in zip(("instruction", "data"), off, strict=True)
-        if is_off
-    ]
+    notes = _notes(trace, board, memory, conditions, off)
+    return BlockCosts(core, memory, blocks, steps, tuple(trace.regions), off, notes)
+
+
+def caches_off(trace: Trace, conditions: Conditions) -> tuple[bool, bool]:
+    """Whether the instruction and the data cache were off: as reported, otherwise as recorded.
+
+    A trace of a simulated cache also counts every access, so it serves for a cache that was off; not the
+    other way round: UsageError.
+    """
+    off = []
+    for name, reported in (("icache", conditions.icache), ("dcache", conditions.dcache)):
+        recorded_off = trace.settings.get(name, "1:").startswith("0:")
+        if reported and recorded_off:
+            raise UsageError(
+                f"the trace was recorded with {name} off, but it was on: record it again with the cache's "
+                f"geometry, {name}=SIZE:WAYS:LINE:rr"
+            )
+        off.append(recorded_off if reported is None else not reported)
+    return off[0], off[1]
+
+
+def _notes(
+    trace: Trace, board: Board, memory: MemoryTiming, conditions: Conditions, off: tuple[bool, bool]
+) -> tuple[str, ...]:
+    clock = conditions.clock_hz
+    notes = []
+    if clock is not None and clock != board.clock_hz:
+        if memory.bus_divider > 1:
+            raise UsageError(
+                f"the core ran at {clock / 1e6:g} MHz, but the penalties of {board.name} hold for "
+                f"{board.clock_hz / 1e6:g} MHz and a bus at 1/{memory.bus_divider} of it: give flash_line, "
+                "ram_line and bus_divider for that clock in a board file of your own"
+            )
+        notes.append(f"the core ran at {clock / 1e6:g} MHz, not at {board.clock_hz / 1e6:g} MHz")
+    if memory.corrected:
+        notes.append(f"{memory.flash_wait_states} wait states: the flash penalty is not validated there")
     notes += [
-        f"no {name} simulation in the trace" for name in ("icache", "dcache") if name not in trace.settings
+        f"the {n} cache was off" for n, is_off in zip(("instruction", "data"), off, strict=True) if is_off
     ]
+    notes += [f"no {n} simulation in the trace" for n in ("icache", "dcache") if n not in trace.settings]
     notes += [f"changed: {', '.join(memory.overrides)}"] if memory.overrides else []
-    return BlockCosts(core, memory, blocks, steps, tuple(trace.regions), (off[0], off[1]), tuple(notes))
+    return tuple(notes)
 
 
 def _with_code(block: Block, image: Image | None) -> Block:
@@ -194,8 +236,9 @@ def estimate_segment(costs: BlockCosts, segment: Segment) -> Estimate:
     totals = segment.ran.sum(axis=0) if len(segment.ran) else np.zeros(segment.ran.shape[1], dtype=np.int64)
     parts["unaligned"] = float(totals[4]) * core.rules["unaligned_load"].value
     if costs.uncached[0]:
-        parts["fetch"] = memory.flash_access * sum(
-            executed * _windows(costs.blocks[place]) for place, executed, *_ in segment.ran.tolist()
+        parts["fetch"] = memory.fetch_access * sum(
+            executed * _windows(costs.blocks[place], memory.fetch_bytes)
+            for place, executed, *_ in segment.ran.tolist()
         )
     else:
         parts["fetch"] = float(totals[3]) * memory.fetch_line
@@ -211,17 +254,23 @@ def estimate_segment(costs: BlockCosts, segment: Segment) -> Estimate:
     return _with_interval(parts, costs, segment.instructions)
 
 
-def _windows(block: Block) -> int:
-    """Fetches of 8 bytes that a block takes without an instruction cache."""
-    return (block.address + len(block.code) - 1) // 8 - block.address // 8 + 1
+def _windows(block: Block, width: int) -> int:
+    """Aligned fetches of `width` bytes that a block takes without an instruction cache."""
+    return (block.address + len(block.code) - 1) // width - block.address // width + 1
 
 
 def _with_interval(parts: Mapping[str, float], costs: BlockCosts, instructions: int) -> Estimate:
     value = sum(parts.values())
-    spread = SPREAD[costs.core.name]
-    half = float(np.sqrt(sum((spread[name] * cycles) ** 2 for name, cycles in parts.items())))
-    half = max(half, value * SPREAD_UNCACHED) if any(costs.uncached) else half
-    model = f"{costs.core.model}+{costs.memory.id}"
+    uncached = {"fetch": costs.uncached[0], "flash": costs.uncached[1], "sram": costs.uncached[1]}
+    waits = SPREAD_UNCACHED * sum(parts[name] for name, is_off in uncached.items() if is_off)
+    rule = SPREAD_CORRECTED * costs.memory.corrected
+    spread = dict(SPREAD[costs.core.name])
+    spread |= {name: float(np.hypot(spread[name], rule)) for name in ("fetch", "flash")}
+    half = waits + float(
+        np.sqrt(sum((spread[name] * cycles) ** 2 for name, cycles in parts.items() if not uncached.get(name)))
+    )
+    off = "".join(letter for letter, is_off in zip("ID", costs.uncached, strict=True) if is_off)
+    model = f"{costs.core.model}+{costs.memory.id}" + (f":off={off}" if off else "")
     faster = value and instructions * SEEN_CPI[costs.core.name] / value - 1
     high = value + half + 0.5 * value * max(0.0, faster)
     return Estimate(value, value - half, high, model, instructions, dict(parts), costs.notes)
@@ -258,9 +307,13 @@ class TraceEstimate:
 
 
 def estimate(
-    trace: Trace, board: Board, image: Image | None = None, overrides: Mapping[str, float] | None = None
+    trace: Trace,
+    board: Board,
+    image: Image | None = None,
+    overrides: Mapping[str, float] | None = None,
+    conditions: Conditions | None = None,
 ) -> TraceEstimate:
     """Estimated cycles of everything in the trace on the board. Raises UsageError as `block_costs` does."""
-    costs = block_costs(trace, board, image, overrides)
+    costs = block_costs(trace, board, image, overrides, conditions)
     rows = tuple((segment, estimate_segment(costs, segment)) for segment in trace.segments)
     return TraceEstimate(total(e for _, e in rows), rows)

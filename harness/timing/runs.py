@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tinyhil.harness.build.firmware import Firmware
 from tinyhil.harness.targets.counts import marks_of, split_runs
 from tinyhil.harness.targets.recorder import Segment, Trace
+from tinyhil.harness.timing.conditions import Conditions
 from tinyhil.harness.timing.estimate import Estimate, block_costs, estimate_segment, total
 
 
@@ -19,9 +20,12 @@ class RunEstimate:
     layers: tuple[Estimate | None, ...]
 
 
-def estimate_runs(trace: Trace, firmware: Firmware, wanted: Sequence[int]) -> list[RunEstimate]:
-    """Estimates of the inferences with the indices `wanted`, in that order."""
-    costs = block_costs(trace, firmware.board)
+def estimate_runs(
+    trace: Trace, firmware: Firmware, wanted: Sequence[int], conditions: Conditions | None = None
+) -> list[RunEstimate]:
+    """Estimates of the inferences with the indices `wanted`, in that order, in the `conditions` that the
+    firmware reported. Raises UsageError as `block_costs` does."""
+    costs = block_costs(trace, firmware.board, conditions=conditions)
     runs = split_runs(trace.segments, marks_of(firmware))
     found = []
     for index in wanted:

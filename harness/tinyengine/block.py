@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from tinyhil.harness.tinyengine.addition import Linear, find_linear
+from tinyhil.harness.tinyengine.asm.gemm import recipe_of
 from tinyhil.harness.tinyengine.ctext import render, safe_comment, static_text
 from tinyhil.harness.tinyengine.kernel import Candidate, Code, Target
 from tinyhil.harness.tinyengine.planes import Planes, planes_for
-from tinyhil.harness.tinyengine.strips import SLACK, Strip, recipe_of
+from tinyhil.harness.tinyengine.strips import SLACK, Strip
 from tinyhil.harness.tinyengine.work import AddWork, ConvWork, DepthwiseWork, Work
 
 _ALIGN = 8

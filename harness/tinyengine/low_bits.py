@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from tinyhil.harness.tinyengine.asm.gemm import recipe_of
 from tinyhil.harness.tinyengine.ctext import safe_comment
 from tinyhil.harness.tinyengine.kernel import Candidate, Code, Target
-from tinyhil.harness.tinyengine.strips import Strip, recipe_of
+from tinyhil.harness.tinyengine.strips import Strip
 from tinyhil.harness.tinyengine.work import ConvWork, Work
 
 _BUDGETS = (1024, 4096, 16384)  # bytes of widened pixels that candidates offer

@@ -9,29 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from tinyhil.harness.tinyengine.asm.emit import c_file
 from tinyhil.harness.tinyengine.asm.expand import Expand, pair_order
-from tinyhil.harness.tinyengine.asm.gemm import Gemm, lanes_fit, pack
+from tinyhil.harness.tinyengine.asm.gemm import Gemm, pack, stream_words
 from tinyhil.harness.tinyengine.asm.post import Post
-from tinyhil.harness.tinyengine.asm.requant import Recipe, choose, live_bias, reach_of
+from tinyhil.harness.tinyengine.asm.requant import Recipe, live_bias
 from tinyhil.harness.tinyengine.ctext import c_array, static_text
 from tinyhil.harness.tinyengine.work import ConvWork
 
 SLACK = 16  # bytes behind blocks that wide loads and stores may touch
-
-
-@lru_cache(maxsize=1024)
-def recipe_of(work: ConvWork) -> Recipe | None:
-    """The proven requantisation of a convolution, None where the micro-kernels do not apply."""
-    flat = work.weights.reshape(work.weights.shape[0], -1)
-    if work.dilations != (1, 1) or not lanes_fit(flat):
-        return None
-    return choose(work.requant, reach_of(flat, work.folded_bias))
 
 
 @cache
@@ -76,10 +67,7 @@ class Strip:
     @property
     def stream_words(self) -> int:
         """Length of the stream, known before it is packed."""
-        post = Post.common(self.recipe)
-        pairs, odd = divmod(self.work.y.channels, 2)
-        proved = post.kind == "proved"
-        return pairs * (2 + self.pairs + proved + 2 * post.constants) + odd * self._alone
+        return stream_words(self.pairs, self.work.y.channels, self.recipe)
 
     @property
     def _alone(self) -> int:
@@ -127,15 +115,13 @@ class Strip:
         return Expand(kh, kw * self.work.x.channels, self.row_stride, self.step)
 
     def _gemm(self, pixels: int, channels: int) -> Gemm:
-        return Gemm(
-            self.pairs,
-            pixels,
-            channels,
-            Post.common(self.recipe),
-            self.pixel_stride,
-            self.channel_stride,
-            self.core,
-        )
+        planar = self.channel_stride != 1
+        return Gemm(self.pairs, pixels, channels, Post.common(self.recipe), planar, self.core)
+
+    @property
+    def _stride(self) -> int:
+        """What the micro-kernel wants to know of the output: the distance of its planes, or of its pixels."""
+        return self.pixel_stride if self.channel_stride == 1 else self.channel_stride
 
     @cached_property
     def _blocks(self) -> tuple[int, ...]:
@@ -253,11 +239,13 @@ class Strip:
             yield f"for (int32_t c = 0; c < {channels // 2}; c++) {{"
             yield f"    packed = nn_int4_unpack(packed, lanes, 2, {self.pairs}, {tail});"
             out = f"{y} + c * {2 * self.channel_stride}"
-            yield f"    {self._gemm(size, 2).name}(blocks, lanes, {out}, {end}, lanes + {words});"
+            call = self._gemm(size, 2).call("blocks", "lanes", out, end, f"lanes + {words}", self._stride)
+            yield f"    {call}"
             yield "}"
         if channels % 2:
             out = f"{y} + {(channels - 1) * self.channel_stride}"
-            yield f"{self._gemm(size, 1).name}(blocks, packed, {out}, {end}, packed + {self._alone});"
+            stop = f"packed + {self._alone}"
+            yield self._gemm(size, 1).call("blocks", "packed", out, end, stop, self._stride)
 
     def _calls(self, size: int, y: str, end: str) -> Iterable[str]:
         channels = self.work.y.channels
@@ -267,9 +255,9 @@ class Strip:
         even = channels // 2 * 2
         split = self.stream_words - (self._alone if channels % 2 else 0)
         if even:
-            yield f"{self._gemm(size, 2).name}(blocks, stream, {y}, {end}, stream + {split});"
+            stop = f"stream + {split}"
+            yield self._gemm(size, 2).call("blocks", "stream", y, end, stop, self._stride)
         if channels % 2:
-            yield (
-                f"{self._gemm(size, 1).name}(blocks, stream + {split}, {y} + {even * self.channel_stride}, "
-                f"{end}, stream + {self.stream_words});"
-            )
+            start, stop = f"stream + {split}", f"stream + {self.stream_words}"
+            out = f"{y} + {even * self.channel_stride}"
+            yield self._gemm(size, 1).call("blocks", start, out, end, stop, self._stride)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,8 +88,9 @@ def test_the_assembler_equals_tflm_on_the_emulated_core(core: str, tmp_path: Pat
 def test_one_scale_for_all_channels_costs_four_bytes_a_channel() -> None:
     work = random_conv(np.random.default_rng(3), (1, 1, 64), 32)
     several = next(iter(Dense().candidates([work], Target("cortex-m7"))))
-    work.requant.multiplier[:], work.requant.shift[:] = 1 << 30, -9
-    single = next(iter(Dense().candidates([work], Target("cortex-m7"))))
+    channels = np.ones(32, np.int32)
+    one = replace(work.requant, multiplier=channels << 30, shift=channels * -9)
+    single = next(iter(Dense().candidates([replace(work, requant=one)], Target("cortex-m7"))))
     assert single.flash <= 64 * 32 + 4 * 32 + 100
     assert several.flash - single.flash == 10 * 32
     assert single.instructions < several.instructions

@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from tinyhil.harness.tinyengine.asm.emit import c_file
 from tinyhil.harness.tinyengine.asm.expand import Expand, pair_order
-from tinyhil.harness.tinyengine.asm.gemm import Gemm, lanes_fit, pack
+from tinyhil.harness.tinyengine.asm.gemm import Gemm, pack, recipe_of, stream_words
 from tinyhil.harness.tinyengine.asm.post import Post
-from tinyhil.harness.tinyengine.asm.requant import Recipe, choose, live_bias, reach_of
+from tinyhil.harness.tinyengine.asm.requant import Recipe, live_bias
 from tinyhil.harness.tinyengine.ctext import c_array, safe_comment
 from tinyhil.harness.tinyengine.kernel import Candidate, Code, Target
 from tinyhil.harness.tinyengine.work import ConvWork, Work
@@ -95,8 +95,7 @@ class ConvCandidate:
 
     def gemm(self, pixels: int, channels: int) -> Gemm:
         """The micro-kernel for a block of that size."""
-        stride = self.work.y.channels
-        return Gemm(self.order.shape[0], pixels, channels, Post.common(self.recipe), stride, 1, self.core)
+        return Gemm(self.order.shape[0], pixels, channels, Post.common(self.recipe), False, self.core)
 
     @cached_property
     def _blocks(self) -> tuple[int, ...]:
@@ -141,7 +140,7 @@ class ConvCandidate:
     @property
     def flash(self) -> int:
         """Weights, constants and the layer's own loops."""
-        return int(self.stream.nbytes) + 160
+        return 4 * stream_words(self.order.shape[0], self.work.y.channels, self.recipe) + 160
 
     @cached_property
     def instructions(self) -> int:
@@ -265,12 +264,11 @@ class ConvCandidate:
         def calls(size: int, end: str) -> list[str]:
             found = []
             if even:
-                found.append(f"{self.gemm(size, 2).name}(blocks, stream, y, {end}, stream + {split});")
+                gemm = self.gemm(size, 2)
+                found.append(gemm.call("blocks", "stream", "y", end, f"stream + {split}", channels))
             if channels % 2:
-                found.append(
-                    f"{self.gemm(size, 1).name}(blocks, stream + {split}, y + {even}, {end},"
-                    f" stream + {self.stream.size});"
-                )
+                first, last = f"stream + {split}", f"stream + {self.stream.size}"
+                found.append(self.gemm(size, 1).call("blocks", first, f"y + {even}", end, last, channels))
             return found
 
         for size in self._blocks:
@@ -348,15 +346,12 @@ class Convolution:
 
     def candidates(self, chain: Sequence[Work], target: Target) -> Iterable[Candidate]:
         """One candidate per size of strip, where a recipe is proven and strides fit the instructions."""
-        if len(chain) != 1 or not isinstance(chain[0], ConvWork) or chain[0].dilations != (1, 1):
+        if len(chain) != 1 or not isinstance(chain[0], ConvWork):
             return
         if not target.dsp and target.core != "native":
             return
         work = chain[0]
-        flat = work.weights.reshape(work.weights.shape[0], -1)
-        if not lanes_fit(flat):
-            return
-        recipe = choose(work.requant, reach_of(flat, work.folded_bias))
+        recipe = recipe_of(work)
         if recipe is None:
             return
         seen = set()

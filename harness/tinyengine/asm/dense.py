@@ -22,9 +22,9 @@ import numpy.typing as npt
 
 from tinyhil.harness.tinyengine.asm.emit import SAVED, Asm, c_file
 from tinyhil.harness.tinyengine.asm.expand import pair_order
-from tinyhil.harness.tinyengine.asm.gemm import lanes_fit
+from tinyhil.harness.tinyengine.asm.gemm import recipe_of
 from tinyhil.harness.tinyengine.asm.post import Post, as_int32, is_uniform, offset, words
-from tinyhil.harness.tinyengine.asm.requant import Proved, Recipe, choose, live_bias, reach_of
+from tinyhil.harness.tinyengine.asm.requant import Proved, Recipe, live_bias
 from tinyhil.harness.tinyengine.ctext import c_array, safe_comment
 from tinyhil.harness.tinyengine.kernel import Candidate, Code, Target
 from tinyhil.harness.tinyengine.work import ConvWork, Work
@@ -355,12 +355,11 @@ class Dense:
         """Widened and direct, for up to three rows, where a recipe is proven."""
         if len(chain) != 1 or not isinstance(chain[0], ConvWork) or not chain[0].pointwise:
             return
-        if not target.dsp and target.core != "native":
+        if chain[0].x.pixels > 3 or (not target.dsp and target.core != "native"):
             return
         work = chain[0]
-        flat = work.weights.reshape(work.weights.shape[0], -1)
-        recipe = choose(work.requant, reach_of(flat, work.folded_bias)) if lanes_fit(flat) else None
-        if recipe is None or work.x.pixels > 3:
+        recipe = recipe_of(work)
+        if recipe is None:
             return
         candidate = DenseCandidate(work, recipe, target.core)
         if candidate.scratch <= target.scratch_limit:

@@ -23,49 +23,61 @@ issues one instruction a cycle, wants two pixels by one LDRD.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from tinyhil.harness.tinyengine.asm.emit import SAVED, Asm
 from tinyhil.harness.tinyengine.asm.post import Post, as_int32, offset, words
-from tinyhil.harness.tinyengine.asm.requant import Proved, Recipe
+from tinyhil.harness.tinyengine.asm.requant import Proved, Recipe, choose, reach_of
+from tinyhil.harness.tinyengine.work import ConvWork
 
 UNROLL_ALL = 24  # pairs that are unrolled fully, in code of their own: 1.4 KB
 _MOST_TURN = 16  # pairs per turn of a loop, in code that layers of any size share
-_WRAPPER_BYTES, _WRAPPER_INSTRUCTIONS = 48, 12  # what passes a layer's sizes to shared code
 _PARAMETERS = (
     "const uint32_t *blocks",
     "const int32_t *stream",
     "int8_t *out",
     "const uint32_t *blocks_end",
     "const int32_t *stream_end",
+    "uint32_t stride",
 )
-_BLOCKS, _OUT, _BLOCKS_END, _STREAM, _OUT_BASE, _BLOCK_END = 0, 4, 8, 12, 16, 20
-_SHAPE = _BLOCK_BYTES = 28  # struct th_gemm_shape
-_PIXEL_STRIDE, _CHANNEL_STRIDE, _STEP, _ADDEND, _FRAME = 32, 36, 40, 44, 48
+_BLOCKS, _BLOCKS_END, _STREAM, _OUT, _OUT_NEXT, _OUT_BASE, _BLOCK_END, _ADDEND = range(0, 32, 4)
+_FRAME = 32
+_STREAM_END, _STRIDE, _BLOCK_BYTES = (_FRAME + SAVED + at for at in (0, 4, 8))  # on the caller's stack
 
 
 @dataclass(frozen=True)
 class Gemm:
-    """One variant of the micro-kernel. Strides of the output in bytes."""
+    """One variant of the micro-kernel. Outputs are pixels of interleaved channels, `stride` bytes apart, or
+    with `planar` planes of single channels, `stride` bytes apart. `compact` prefers code that layers of
+    any size share."""
 
     pairs: int
     pixels: int
     channels: int
     post: Post
-    pixel_stride: int
-    channel_stride: int
+    planar: bool
     core: str
+    compact: bool = False
 
     @property
     def name(self) -> str:
         """Symbol; the same for the same code."""
-        return (
-            f"th_gemm_p{self.pixels}c{self.channels}k{self.pairs}_{self.post.tag}"
-            f"_{self.pixel_stride}_{self.channel_stride}"
-        )
+        size = f"u{self.turn}" if self.turn else f"k{self.pairs}"
+        layout = "planes" if self.planar else "pixels"
+        return f"th_gemm_p{self.pixels}c{self.channels}{size}_{layout}_{self.post.tag}"
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """C parameters."""
+        return (*_PARAMETERS, "uint32_t block_bytes") if self.turn else _PARAMETERS
+
+    def call(self, blocks: str, stream: str, out: str, end: str, stream_end: str, stride: int) -> str:
+        """C statement."""
+        sizes = [str(stride), *([str(self.block_bytes)] if self.turn else [])]
+        return f"{self.name}({', '.join((blocks, stream, out, end, stream_end, *sizes))});"
 
     @property
     def block_bytes(self) -> int:
@@ -75,65 +87,42 @@ class Gemm:
     @property
     def prototype(self) -> str:
         """C declaration."""
-        return f"void {self.name}({', '.join(_PARAMETERS)});"
+        return f"void {self.name}({', '.join(self.parameters)});"
 
     @cached_property
     def turn(self) -> int:
         """Pairs per turn where the code is shared by layers of any size, 0 where it is this size's own.
         A few numbers are preferred, so that more is shared."""
-        small = self.pairs <= UNROLL_ALL and self.pixels == 4 and self.pixels * self.pixel_stride < 4096
+        small = self.pairs <= UNROLL_ALL and self.pixels == 4 and not self.compact
         tastes = (12, 16, 8) if self.pixels == 4 else (8, 4)
         rest = range(_MOST_TURN, 0, -1)
         return 0 if small else next(u for u in (*tastes, *rest) if self.pairs % u == 0)
 
-    @property
-    def shared_name(self) -> str:
-        """Symbol of the code that layers of any size share."""
-        return f"th_gemm_p{self.pixels}c{self.channels}u{self.turn}_{self.post.tag}"
-
     def files(self) -> dict[str, str]:
-        """The files that define it, by name: assembler, or the call of the twin on the host."""
-        arguments = ", ".join(p.split()[-1].lstrip("*") for p in _PARAMETERS)
-        head = f"{self.prototype}\n\nvoid {self.name}({', '.join(_PARAMETERS)})\n{{\n"
-        own = f"{self.name}.c"
+        """The file that defines it, by name: assembler, or the call of the twin on the host."""
         if self.core == "native":
-            sizes: tuple[object, ...] = (
-                self.pairs, self.pixels, self.channels, self.pixel_stride, self.channel_stride
-            )  # fmt: skip
-            fields = ", ".join(map(str, (*sizes, self.post.c_fields)))
+            fields = (int(self.planar), self.pixels, self.channels, self.post.c_fields)
+            size = "block_bytes" if self.turn else str(self.block_bytes)
             return {
-                own: f'#include "th_twin.h"\n\n{head}'
-                f"    static const struct th_gemm gemm = {{{fields}}};\n"
-                f"    th_gemm_twin(&gemm, {arguments});\n}}\n"
+                f"{self.name}.c": f'#include "th_twin.h"\n\n{self.prototype}\n\n'
+                f"void {self.name}({', '.join(self.parameters)})\n{{\n"
+                f"    static const struct th_gemm gemm = {{{', '.join(map(str, fields))}}};\n"
+                f"    th_gemm_twin(&gemm, blocks, stream, out, blocks_end, stream_end, stride, {size});\n}}\n"
             }
         asm, _ = self._code
         comment = [
             f"{self.pixels} pixels x {self.channels} channels, "
             + ("any number of inputs" if self.turn else f"{2 * self.pairs} inputs")
-            + ": see gemm.py.",
+            + f", outputs as {'planes' if self.planar else 'pixels'}: see gemm.py.",
             "r0 activations, r1 stream, r2/r3 weights, r12/lr pixels, r4-r11 accumulators.",
         ]
-        if not self.turn:
-            body = asm.function(self.name, _PARAMETERS, comment, self.core)
-            return {own: f"#include <stdint.h>\n\n{self.prototype}\n\n{body}"}
-        parameters = (*_PARAMETERS, "const struct th_gemm_shape *shape")
-        prototype = f"void {self.shared_name}({', '.join(parameters)});"
-        step = self.channels * self.channel_stride
-        shape = (self.block_bytes, self.pixel_stride, self.channel_stride, step)
-        return {
-            f"{self.shared_name}.c": f'#include "th_asm.h"\n\n{prototype}\n\n'
-            + asm.function(self.shared_name, parameters, comment, self.core),
-            own: f'#include "th_asm.h"\n\n{prototype}\n{head}'
-            f"    static const struct th_gemm_shape shape = {{{', '.join(map(str, shape))}}};\n"
-            f"    {self.shared_name}({arguments}, &shape);\n}}\n",
-        }
+        body = asm.function(self.name, self.parameters, comment, self.core)
+        return {f"{self.name}.c": f"#include <stdint.h>\n\n{self.prototype}\n\n{body}"}
 
     @property
     def shared(self) -> dict[str, int]:
         """Bytes of code in each of the files."""
-        if not self.turn:
-            return {f"{self.name}.c": self.code_bytes}
-        return {f"{self.shared_name}.c": self.code_bytes, f"{self.name}.c": _WRAPPER_BYTES}
+        return {f"{self.name}.c": self.code_bytes}
 
     def instructions(self, blocks: int, steps: int) -> int:
         """For `steps` channel pairs (or single channels) over `blocks` blocks."""
@@ -158,14 +147,14 @@ class Gemm:
         """The code, and instructions (once, per channel step, per block)."""
         a, turn = Asm(), self.turn
         a.enter(_FRAME)
-        a.op(f"strd r0, r2, [sp, #{_BLOCKS}]", f"str r3, [sp, #{_BLOCKS_END}]", f"str r2, [sp, #{_OUT_BASE}]")
-        if turn:
-            a.op(f"ldr r3, [sp, #{_FRAME + SAVED + 4}]", "ldm r3, {r4-r7}", f"add r3, sp, #{_SHAPE}")
-            a.op("stm r3, {r4-r7}")
+        a.op(f"strd r0, r3, [sp, #{_BLOCKS}]", f"str r2, [sp, #{_OUT_BASE}]", f"ldr r3, [sp, #{_STRIDE}]")
+        if self.planar:
+            a.op("add r3, r2")
+        a.op(f"strd r2, r3, [sp, #{_OUT}]")
         if self.post.addend is not None:
             a.load_constant("r3", self.post.addend & 0xFFFFFFFF)
             a.op(f"str r3, [sp, #{_ADDEND}]")
-        fixed = a.lap() + (2 + _WRAPPER_INSTRUCTIONS if turn else 2)
+        fixed = a.lap() + 2
         a.label(1)
         a.op(f"str r1, [sp, #{_STREAM}]")
         per_step = a.lap()
@@ -194,12 +183,13 @@ class Gemm:
         a.op(f"ldr r3, [sp, #{_BLOCKS_END}]", "cmp r0, r3", "bne 2b")
         per_block += a.lap()
         a.op(f"ldr r2, [sp, #{_OUT_BASE}]")
-        if turn:
-            a.op(f"ldr r3, [sp, #{_STEP}]", "add r2, r3")
+        if self.planar:
+            a.op(f"ldr r3, [sp, #{_STRIDE}]", f"add r2, r2, r3{', lsl #1' if self.channels == 2 else ''}")
+            a.op("add r3, r2", f"strd r2, r3, [sp, #{_OUT}]")
         else:
-            a.add("r2", self.channels * self.channel_stride, "r3")
-        a.op(f"str r2, [sp, #{_OUT_BASE}]", f"str r2, [sp, #{_OUT}]", f"ldr r0, [sp, #{_BLOCKS}]")
-        a.op(f"ldr r3, [sp, #{_FRAME + SAVED}]", "cmp r1, r3", "bne 1b")
+            a.op(f"add r2, #{self.channels}", f"str r2, [sp, #{_OUT}]")
+        a.op(f"str r2, [sp, #{_OUT_BASE}]", f"ldr r0, [sp, #{_BLOCKS}]")
+        a.op(f"ldr r3, [sp, #{_STREAM_END}]", "cmp r1, r3", "bne 1b")
         per_step += a.lap()
         a.leave(_FRAME)
         return a, (fixed, per_step, per_block)
@@ -270,68 +260,49 @@ class Gemm:
         else:
             constants = ["r2", "r3", "r12"][: 3 if proved else each]
         _load(a, constants[1:] if pipelined else constants)
-        a.op(f"ldr r12, [sp, #{_ADDEND}]" if common else f"ldr lr, [sp, #{_OUT}]")
+        if common:
+            a.op(f"ldr r12, [sp, #{_ADDEND}]")
         for p in range(self.pixels):
             if self.channels == 2:
                 a.op(f"sub {accs[1][p]}, {accs[1][p]}, {accs[0][p]}")
             if proved:
                 a.op(f"add {accs[0][p]}, r2, {accs[0][p]}, lsl #8")
         self.post.finish(a, accs[0], *(("r3", "r12", "") if proved else ("r2", "r3", "r12")))
-        if common:
-            if self.channels == 2:
+        if self.channels == 2:
+            if common:
                 self.post.finish(a, accs[1], "lr", "r12", "")
-            a.op(f"ldr lr, [sp, #{_OUT}]")
-        elif self.channels == 2:
-            if not proved:
-                for r in accs[1]:
-                    a.op(f"asr {r}, {r}, #8")
-            _load(a, ["r2", "r3", "r12"][:each])
-        if self.turn:
-            self._store_anywhere(a, accs)
-        else:
-            self._store_near(a, accs)
+            else:
+                if not proved:
+                    for r in accs[1]:
+                        a.op(f"asr {r}, {r}, #8")
+                _load(a, ["r2", "r3", "r12"][:each])
+                self.post.finish(a, accs[1], "r2", "r3", "r12")
+        (self._store_planes if self.planar else self._store_pixels)(a, accs)
 
-    def _store_anywhere(self, a: Asm, accs: list[list[str]]) -> None:
-        """Finish the second channel and store with strides that are known when it runs."""
-        if self.channels == 2 and self.post.addend is None:
-            self.post.finish(a, accs[1], "r2", "r3", "r12")
-        a.op(f"ldrd r2, r3, [sp, #{_PIXEL_STRIDE}]")
+    def _store_planes(self, a: Asm, accs: list[list[str]]) -> None:
+        """Pixel after pixel, each channel in its plane."""
+        a.op(f"ldrd lr, r12, [sp, #{_OUT}]")
         for p in range(self.pixels):
-            self.post.saturate(a, accs[0][p])
-            a.op(f"strb {accs[0][p]}, [lr]")
+            for acc, plane in zip(accs, ("lr", "r12"), strict=False):
+                self.post.saturate(a, acc[p])
+                a.op(f"strb {acc[p]}, [{plane}], #1")
+        a.op(f"strd lr, r12, [sp, #{_OUT}]" if self.channels == 2 else f"str lr, [sp, #{_OUT}]")
+
+    def _store_pixels(self, a: Asm, accs: list[list[str]]) -> None:
+        """Both channels of a pixel lie side by side and are stored at once."""
+        a.op(f"ldrd lr, r12, [sp, #{_OUT}]")
+        places = ("[lr]", "[lr, r12]", "[lr, r12, lsl #1]", "[lr, r3]")
+        if self.pixels > 2:
+            a.op("add r3, r12, r12, lsl #1")
+        for p, place in zip(range(self.pixels), places, strict=False):
+            first = accs[0][p]
+            self.post.saturate(a, first)
             if self.channels == 2:
                 self.post.saturate(a, accs[1][p])
-                a.op(f"strb {accs[1][p]}, [lr, r3]")
-            a.op("add lr, r2")
-        a.op(f"str lr, [sp, #{_OUT}]")
-
-    def _store_near(self, a: Asm, accs: list[list[str]]) -> None:
-        """Finish the second channel and store with strides in the instructions."""
-        proved, common = self.post.kind == "proved", self.post.addend is not None
-        advance = self.pixels * self.pixel_stride
-        base = -advance if advance <= 255 else 0
-        for p, r in enumerate(accs[0]):
-            if self.channels == 2 and proved and not common:
-                self.post.finish(a, [accs[1][p]], "r2", "r3", "")
-            self.post.saturate(a, r)
-            place = f"[lr], #{advance}" if base and p == 0 else f"[lr, #{base + p * self.pixel_stride}]"
-            a.op(f"strb {r}, {place}")
-        if self.channels == 2:
-            if not proved:
-                self.post.finish(a, accs[1], "r2", "r3", "r12")
-            second = base + self.channel_stride
-            far = second + advance > 4095
-            if far:  # the second channel's plane is out of reach of an immediate
-                a.add("lr", base + advance, "r12")
-                a.op(f"str lr, [sp, #{_OUT}]")
-                a.add("lr", self.channel_stride - advance, "r12")
-                second = 0
-            for p, r in enumerate(accs[1]):
-                self.post.saturate(a, r)
-                a.op(f"strb {r}, [lr, #{second + p * self.pixel_stride}]")
-            if far:
-                return
-        a.add("lr", base + advance, "r12")
+                a.op(f"bfi {first}, {accs[1][p]}, #8, #8", f"strh {first}, {place}")
+            else:
+                a.op(f"strb {first}, {place}")
+        a.op("add lr, " + {1: "r12", 2: "lr, r12, lsl #1", 3: "r3", 4: "lr, r12, lsl #2"}[self.pixels])
         a.op(f"str lr, [sp, #{_OUT}]")
 
 
@@ -354,6 +325,23 @@ def lanes_fit(weights: npt.NDArray[np.int8]) -> bool:
     """Two channels fit one lane: 256 * w1 + w0 is below int16 only for w1 = -128 beside a negative w0."""
     even, odd = weights[0 : weights.shape[0] // 2 * 2 : 2], weights[1::2]
     return not bool(((odd == -128) & (even < 0)).any())
+
+
+@lru_cache(maxsize=1024)
+def recipe_of(work: ConvWork) -> Recipe | None:
+    """The proven requantisation of a convolution, None where the micro-kernels do not apply."""
+    flat = work.weights.reshape(work.weights.shape[0], -1)
+    if work.dilations != (1, 1) or not lanes_fit(flat):
+        return None
+    return choose(work.requant, reach_of(flat, work.folded_bias))
+
+
+def stream_words(pairs: int, channels: int, recipe: Recipe) -> int:
+    """Length of the stream, known before it is packed."""
+    post = Post.common(recipe)
+    proved = post.kind == "proved"
+    even, odd = divmod(channels, 2)
+    return even * (2 + pairs + proved + 2 * post.constants) + odd * (1 + pairs + proved + post.constants)
 
 
 def pack(

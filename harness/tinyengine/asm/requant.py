@@ -215,14 +215,15 @@ def _members_among(
     low, high = reach.low[channels, None], reach.high[channels, None]
     down = 7 - e - shift  # the common shift is smaller than this channel's own: drop low bits of m
     multiplier = ((m + (1 << down >> 1)) >> down)[:, None] + changes
-    goal, reached, missed = n << (shift + 32), t <= high, t > low
+    goal = n << (shift + 32)
+    reached, missed = t <= high, t > low
     each = multiplier[:, :, None]
     least = goal - each * (256 * np.maximum(t, low))[:, None, :]
     most = goal - each * (256 * np.minimum(t - 1, high))[:, None, :] - 1
     bottom = np.where(reached[:, None, :], least, -_FAR).max(axis=2)
     top = np.where(missed[:, None, :], most, _FAR).min(axis=2)
-    bottom = np.where(reached.any(axis=1)[:, None], bottom, top)
-    top = np.where(missed.any(axis=1)[:, None], top, bottom)
+    bottom = np.where(reached.any(axis=1, keepdims=True), bottom, top)
+    top = np.where(missed.any(axis=1, keepdims=True), top, bottom)
     found: dict[int, tuple[int, int, int]] = {}
     for row, column in np.argwhere((bottom <= top) & (multiplier > 0) & (multiplier < 1 << 31)).tolist():
         c, factor, first = channels[row], int(multiplier[row, column]), int(bottom[row, column])

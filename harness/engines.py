@@ -71,6 +71,11 @@ def engine_names() -> tuple[str, ...]:
     return (*BUILT_IN, *(point.name for point in _third_party()))
 
 
+def table_of(name: str, tables: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The user's `[engines.NAME]` table; a variant (`cmsis-nn+passes`) has that of what it varies."""
+    return tables.get(name) or tables.get(name.split("+")[0], {})
+
+
 def get_engine(name: str, table: Mapping[str, Any] | None = None) -> Engine:
     """The engine called `name`, set up from its `[engines.NAME]` table; UsageError lists the known."""
     factory = BUILT_IN.get(name)

@@ -12,7 +12,7 @@ import pytest
 from tinyhil.errors import TinyhilError
 from tinyhil.harness.boards import Board, get_board
 from tinyhil.harness.engine import Engine, Options
-from tinyhil.harness.engines import get_engine
+from tinyhil.harness.engines import get_engine, table_of
 from tinyhil.harness.measure import Case, Network
 from tinyhil.harness.plugin import SESSION
 from tinyhil.harness.runner import Runner
@@ -58,7 +58,7 @@ class HilSession:
         if path not in self._networks:
             self._networks[path] = Network.load(path)
         if engine not in self._engines:
-            self._engines[engine] = get_engine(engine, self.runner.settings.engines.get(engine))
+            self._engines[engine] = get_engine(engine, table_of(engine, self.runner.settings.engines))
         options = options or Options(prefer=self.prefer)
         return Case(self._networks[path], self._engines[engine], board, options)
 

@@ -16,7 +16,7 @@ from typing import Any
 from tinyhil.errors import BenchError, UsageError
 from tinyhil.harness.boards import get_board
 from tinyhil.harness.engine import Options
-from tinyhil.harness.engines import get_engine
+from tinyhil.harness.engines import get_engine, table_of
 from tinyhil.harness.measure import Case, Network
 from tinyhil.harness.model.graph import Graph
 from tinyhil.harness.model.tflite_writer import write_tflite
@@ -55,7 +55,7 @@ class HarnessMeter:
     def __init__(self, board: str, engine: str, folder: Path, *, emulate: bool = True) -> None:
         self.board, self.folder = get_board(board), folder
         settings = load_settings(Path.cwd())
-        self.engine = get_engine(engine, settings.engines.get(engine))
+        self.engine = get_engine(engine, table_of(engine, settings.engines))
         self._runner = Runner(override(settings, store=folder.resolve() / "results.db"), emulate=emulate)
         self._file = folder / f"measured-{board}-{engine}.jsonl"
         self._known = read_results(self._file)

@@ -15,7 +15,7 @@ from tinyhil.harness.build import Program, build
 from tinyhil.harness.build.firmware import Firmware
 from tinyhil.harness.deadline import Deadline
 from tinyhil.harness.engine import Options
-from tinyhil.harness.engines import get_engine
+from tinyhil.harness.engines import get_engine, table_of
 from tinyhil.harness.measure import Case, Network
 from tinyhil.harness.runner import Runner
 from tinyhil.harness.settings import load_settings
@@ -88,7 +88,7 @@ def explain(model: Path, board_name: str, engine_name: str, layer_name: str | No
     board = get_board(board_name)
     if board.is_native:
         raise UsageError("this computer has no timing model; name a board with a Cortex-M")
-    engine = get_engine(engine_name, settings.engines.get(engine_name))
+    engine = get_engine(engine_name, table_of(engine_name, settings.engines))
     firmware = Runner(settings, emulate=True).firmware(Case(Network.load(model), engine, board, Options()))
     traced = trace_inference(firmware, settings.cache, settings.timeout)
     click.echo(f"Estimated by {traced.costs.core.model} for {board.title}; not a measurement.\n")

@@ -16,6 +16,8 @@ A kit is a folder, made by the library's own build:
     defines = []                 # optional: macros that its headers want
 
 `[engines.NAME] kit = "FOLDER"` (or a list, one per core) points to it, or the variable TINYHIL_KIT_NAME.
+
+Or PlatformIO makes the kit: `[engines.NAME] lib_deps = ["owner/name@version"]`, compiled with `flags`.
 """
 
 from __future__ import annotations
@@ -30,13 +32,18 @@ from typing import Any
 
 from tinyhil.errors import MissingTool, UsageError
 from tinyhil.harness.boards import Board
+from tinyhil.harness.build.libraries import build_packages
 from tinyhil.harness.build.toolchain import toolchain_for
+from tinyhil.harness.deadline import Deadline
 from tinyhil.harness.peers.archive import Object, objects
+from tinyhil.harness.settings import load_settings
 
 _FILE = "kit.toml"
 _ARCHITECTURE = {"cortex-m4": "v7E-M", "cortex-m7": "v7E-M"}
 _TEXTS = ("name", "version", "core", "commit", "flags")
 _LISTS: Mapping[str, tuple[str, ...]] = {"includes": ("include",), "libraries": ("lib*.a",), "defines": ()}
+_PACKAGE_LISTS: Mapping[str, tuple[str, ...]] = {"lib_deps": (), "flags": ("-O2",)}
+_MINUTES = 10  # for fetching and compiling packages, once
 # Switches that change no instruction of what is linked.
 _SILENT = ("-W", "-g", "-std=", "-ffile-prefix-map", "-fno-common", "-march=", "-mtune=", "-D", "-I", "-M")
 
@@ -75,9 +82,13 @@ def kit_folders(
 
 def find_kit(engine: str, table: Mapping[str, Any], board: Board) -> Kit:
     """The kit of `engine` for `board`, checked; MissingTool without one, UsageError for a wrong one."""
+    if "lib_deps" in table:
+        kit = _kit_of_packages(engine, table, board)
+        check_kit(kit, board)
+        return kit
     folders = kit_folders(engine, table)
     if not folders:
-        raise MissingTool(f"engine {engine} needs a library kit for {board.core}. {how_to(engine)}")
+        raise MissingTool(f"no kit of {engine} for {board.core}: {how_to(engine)}")
     kits = [read_kit(folder) for folder in folders]
     for kit in kits:
         if kit.name != engine:
@@ -86,18 +97,50 @@ def find_kit(engine: str, table: Mapping[str, Any], board: Board) -> Kit:
     if not fitting:
         have = ", ".join(f"{kit.core} ({kit.folder})" for kit in kits)
         raise MissingTool(
-            f"engine {engine} has no kit for {board.core} ({board.name}), only for {have}. {how_to(engine)}"
+            f"no kit of {engine} for {board.core} ({board.name}), only for {have}: {how_to(engine)}"
         )
     check_kit(fitting[0], board)
     return fitting[0]
 
 
+def _kit_of_packages(engine: str, table: Mapping[str, Any], board: Board) -> Kit:
+    """The packages that the user's table names, compiled by PlatformIO for the core of `board`."""
+    where = f"[engines.{engine}]"
+    if "kit" in table:
+        raise UsageError(f"{where}: give either `kit` or `lib_deps`")
+    lists = {key: table.get(key, default) for key, default in _PACKAGE_LISTS.items()}
+    for key, value in lists.items():
+        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+            raise UsageError(f"{where}: {key} must be a list of texts, not {value!r}")
+    names, flags = lists["lib_deps"], tuple(lists["flags"])
+    if not names:
+        raise UsageError(f'{where}: lib_deps names no package; it wants ["owner/name@version"]')
+    settings = load_settings(Path.cwd())
+    try:
+        made = build_packages(names, flags, board, Deadline.after(_MINUTES * 60), cache_dir=settings.cache)
+    except MissingTool as error:
+        raise MissingTool(f"no kit of {engine} for {board.core}: {error}") from error
+    (_, version), *others = made.packages
+    return Kit(
+        folder=made.libraries[0].parent,
+        name=engine,
+        version="; ".join([version, *(" ".join(package) for package in others)]),
+        core=board.core,
+        commit="",
+        flags=" ".join(flags),
+        includes=made.includes,
+        libraries=made.libraries,
+        defines=tuple(word.removeprefix("-D") for word in flags if word.startswith("-D")),
+    )
+
+
 def how_to(engine: str) -> str:
-    """What a kit is and how to point to it, in one line."""
+    """How to point to a kit and what it is, in one line."""
     return (
-        f"A kit is a folder with the library's headers in include/, the static library that its own build "
-        f"made, and a {_FILE} (name, version, core, flags); point to it with `[engines.{engine}] "
-        f'kit = "FOLDER"` in tinyhil.toml or with {variable_of(engine)}. docs/engines-peers.md says more.'
+        f'set {variable_of(engine)} or `[engines.{engine}] kit = "FOLDER"` in tinyhil.toml. A kit is a '
+        "folder with the library's headers in include/, the static library that its own build made, and "
+        f"a {_FILE} (name, version, core, flags). Or PlatformIO fetches the library, with `lib_deps`. "
+        "docs/engines-peers.md says more."
     )
 
 
@@ -185,6 +228,8 @@ def _mismatch(member: Object, board: Board) -> str:
 
 def kit_status(engine: str, table: Mapping[str, Any], boards: Mapping[str, Board]) -> tuple[bool, str]:
     """Whether the kits of `engine` can be used, and which there are, or what is wrong or missing."""
+    if "lib_deps" in table:
+        return True, f"{', '.join(map(str, table['lib_deps']))}: fetched and built by PlatformIO when needed"
     folders = kit_folders(engine, table)
     if not folders:
         return False, how_to(engine)

@@ -18,7 +18,7 @@ from tinyhil.harness.boards import get_board
 from tinyhil.harness.build import Firmware, Program, build, firmware_id
 from tinyhil.harness.deadline import Deadline
 from tinyhil.harness.engine import Engine
-from tinyhil.harness.engines import get_engine
+from tinyhil.harness.engines import get_engine, table_of
 from tinyhil.harness.measure import Case, Network
 from tinyhil.harness.model import read_tflite, write_tflite
 from tinyhil.harness.model.random_graphs import random_layer
@@ -139,7 +139,7 @@ class Sweep:
     def _engine(self, name: str) -> Engine:
         """The engine, made once: looking for those of third parties takes longer than generating."""
         if name not in self._engines:
-            self._engines[name] = get_engine(name, self.runner.settings.engines.get(name))
+            self._engines[name] = get_engine(name, table_of(name, self.runner.settings.engines))
         return self._engines[name]
 
     def _task(self, one: _Ready, firmware: Firmware) -> Task:

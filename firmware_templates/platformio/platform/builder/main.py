@@ -3,7 +3,8 @@
 programs.json is written by tinyhil: {"steps": [{target, inputs, command, log}]}. The commands are
 complete, so that nothing is decided here: SCons brings the order and the parallel run, and goes on
 with the other programs when one fails (-k). What a tool says goes into the log of its program, not
-into one stream that nobody can take apart.
+into one stream that nobody can take apart. {"libraries": ...} instead of steps asks for the packages of
+`lib_deps`, see libraries.py.
 """
 
 import json
@@ -30,7 +31,9 @@ def _runner(command, log):
 
 
 plan = json.loads((project / "programs.json").read_text(encoding="utf-8"))
-for step in plan["steps"]:
+if "libraries" in plan:
+    env.SConscript("libraries.py", exports={"env": env, "wanted": plan["libraries"]})
+for step in plan.get("steps", ()):
     action = env.Action(_runner(step["command"], project / step["log"]), f"Building {step['target']}")
     target, inputs = str(project / step["target"]), [str(project / name) for name in step["inputs"]]
     Default(env.Command(target, inputs, action))

@@ -35,22 +35,12 @@ struct th_post {
     int32_t addend;
 };
 
-/* One block of output pixels times one or two channels: see gemm.py. Strides in bytes. */
+/* One block of output pixels times one or two channels, the outputs as pixels or as planes: see gemm.py. */
 struct th_gemm {
-    uint16_t pairs;
+    uint8_t planar;
     uint8_t pixels;
     uint8_t channels;
-    uint32_t pixel_stride;
-    uint32_t channel_stride;
     struct th_post post;
-};
-
-/* Sizes of a layer for micro-kernels that layers of any size share, all in bytes. */
-struct th_gemm_shape {
-    uint32_t block_bytes; /* of a block of activations */
-    uint32_t pixel_stride;
-    uint32_t channel_stride;
-    uint32_t step; /* from a pair of channels to the next */
 };
 
 /* A layer's windows for widening code that windows of any size share; distances in bytes. */

@@ -17,17 +17,19 @@ int8_t th_post_twin(struct th_post post, int32_t x, const int32_t *constants)
 }
 
 void th_gemm_twin(const struct th_gemm *g, const uint32_t *blocks, const int32_t *stream, int8_t *out,
-                  const uint32_t *blocks_end, const int32_t *stream_end)
+                  const uint32_t *blocks_end, const int32_t *stream_end, uint32_t stride, uint32_t block_bytes)
 {
     uint32_t constants = (g->post.common ? 1u : 2u) + (g->post.shift < 0);
+    uint32_t pixel_stride = g->planar ? 1 : stride, channel_stride = g->planar ? stride : 1;
+    uint32_t pairs = block_bytes / (4u * g->pixels);
     while (stream != stream_end) {
-        const int32_t *bias = stream, *weights = bias + g->channels, *after = weights + g->pairs;
+        const int32_t *bias = stream, *weights = bias + g->channels, *after = weights + pairs;
         int32_t offset0 = g->post.proved ? *after++ : 0;
         int8_t *pixel = out;
-        for (const uint32_t *block = blocks; block != blocks_end; block += g->pairs * g->pixels) {
-            for (uint32_t p = 0; p < g->pixels; p++, pixel += g->pixel_stride) {
+        for (const uint32_t *block = blocks; block != blocks_end; block += pairs * g->pixels) {
+            for (uint32_t p = 0; p < g->pixels; p++, pixel += pixel_stride) {
                 uint32_t x0 = (uint32_t)bias[0], x1 = g->channels == 2 ? (uint32_t)bias[1] : 0;
-                for (uint32_t k = 0; k < g->pairs; k++) {
+                for (uint32_t k = 0; k < pairs; k++) {
                     uint32_t act = block[k * g->pixels + p], w = (uint32_t)weights[k];
                     x0 = th_smlad_twin(act, g->channels == 2 ? th_sxtb16_twin(w) : w, x0);
                     x1 = th_smlad_twin(act, w, x1);
@@ -40,12 +42,12 @@ void th_gemm_twin(const struct th_gemm *g, const uint32_t *blocks, const int32_t
                 }
                 pixel[0] = th_post_twin(g->post, (int32_t)x0, after);
                 if (g->channels == 2) {
-                    pixel[g->channel_stride] = th_post_twin(g->post, (int32_t)x1, after + constants);
+                    pixel[channel_stride] = th_post_twin(g->post, (int32_t)x1, after + constants);
                 }
             }
         }
         stream = after + constants * g->channels;
-        out += g->channels * g->channel_stride;
+        out += g->channels * channel_stride;
     }
 }
 

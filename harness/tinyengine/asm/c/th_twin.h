@@ -5,7 +5,7 @@
 #include "th_asm.h"
 
 void th_gemm_twin(const struct th_gemm *g, const uint32_t *blocks, const int32_t *stream, int8_t *out,
-                  const uint32_t *blocks_end, const int32_t *stream_end);
+                  const uint32_t *blocks_end, const int32_t *stream_end, uint32_t stride, uint32_t block_bytes);
 
 /* The byte of accumulator `x`: 256 times the sum plus an offset for `proved`, the sum for `rounded`. */
 int8_t th_post_twin(struct th_post post, int32_t x, const int32_t *constants);

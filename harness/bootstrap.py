@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,10 @@ def _has_venv() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in ("venv", "ensurepip"))
 
 
+def _ser2net() -> bool:
+    return shutil.which("ser2net", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is not None
+
+
 _ALL = frozenset({"bench", "test"})
 _TEST = frozenset({"test"})
 _LIBSTDCXX = "libstdc++-arm-none-eabi-newlib"
@@ -65,6 +70,7 @@ TOOLS: tuple[Tool, ...] = (
     Tool("newlib", _compiler_has("nano.specs"), ("libnewlib-arm-none-eabi",), "its C library", _ALL),
     Tool("libstdc++", _compiler_has("libstdc++_nano.a"), (_LIBSTDCXX,), "the engine tflm", _TEST),
     Tool("qemu-system-arm", _on_path("qemu-system-arm"), ("qemu-system-arm",), "emulated boards", _ALL),
+    Tool("ser2net", _ser2net, ("ser2net",), "tests of boards that labgrid shares", _TEST),
     Tool("chromium", _on_path("chromium"), ("chromium",), "tests that look at the report", _TEST),
     Tool("chromedriver", _on_path("chromedriver"), ("chromium-driver",), "tests that drive it", _TEST),
 )  # fmt: skip
@@ -132,6 +138,17 @@ def _install_python(purpose: str) -> None:
     target = f"{ROOT}[{','.join(EXTRAS[purpose])}]"
     _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e", target])
     _run([str(python), "-m", "tinyhil.harness.targets.recorder"])
+    if purpose == "test":
+        _install_labgrid(python)
+
+
+def _install_labgrid(python: Path) -> None:
+    """Into an environment of its own: its pyserial would replace the one that PlatformIO uses."""
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["labgrid"]
+    home = VENV / "labgrid"
+    _run([str(python), "-m", "venv", str(home)])
+    pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    _run([*pip, *wanted])
 
 
 def main() -> None:

@@ -35,9 +35,10 @@ _ZEPHYR = {
 class Place:
     """One board on the bench.
 
-    `kind` names a boards/*.toml. `probe` is the debug probe's full unique id. `serial` is a device
-    path, or `usb:NUMBER` for the port of the USB device with that serial number, or empty: the port
-    of the probe itself. `power` is the command (no shell) that cycles its power, empty if there is
+    `kind` names a boards/*.toml. `probe` is the debug probe's full unique id, or `remote:HOST:PORT` of
+    a `pyocd server`. `serial` is a device path, `usb:NUMBER` for the port of the USB device with that
+    serial number, pyserial's URL of a port elsewhere, or empty: the port of the probe itself, or of the
+    labgrid place. `power` is the command (no shell) that cycles its power, empty if there is
     none. `target` and `pack` override the board kind's pyOCD target and add a CMSIS-Pack. `labgrid` is
     the labgrid place to acquire first. `emulated` says that the probe leads to an emulated board: its
     cycles are never shown.
@@ -191,8 +192,9 @@ def _command(value: object, where: str) -> tuple[str, ...]:
 
 
 def _device(serial: str, path: Path) -> str:
-    """Only names with a slash are files: COM3 and usb:... are not."""
-    return _beside(serial, path) if "/" in serial and not serial.startswith("usb:") else serial
+    """Only names with a slash are files: COM3, usb:... and addresses (rfc2217://...) are not."""
+    is_file = "/" in serial and "://" not in serial and not serial.startswith("usb:")
+    return _beside(serial, path) if is_file else serial
 
 
 def _beside(name: str, path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 
 import serial
@@ -67,7 +68,7 @@ def open_port(place: Place, baud: int) -> Iterator[SerialLine]:
     """The board's port, open for this process alone."""
     path = find_port(place)
     try:
-        port = serial.Serial(path, baud, timeout=1, write_timeout=_WRITE_TIMEOUT, exclusive=True)
+        port = _open(path, baud)
     except (serial.SerialException, OSError, ValueError) as error:
         raise _refused(place, path, str(error)) from error
     try:
@@ -75,6 +76,15 @@ def open_port(place: Place, baud: int) -> Iterator[SerialLine]:
     finally:
         with contextlib.suppress(serial.SerialException, OSError):
             port.close()
+
+
+def _open(path: str, baud: int) -> serial.Serial:
+    if path.startswith("rfc2217://"):  # it takes no write timeout: its socket has one of 5 s
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # pyserial 3.5 names its thread the old way
+            return serial.serial_for_url(path, baud, timeout=1)
+    exclusive = None if "://" in path else True
+    return serial.serial_for_url(path, baud, timeout=1, write_timeout=_WRITE_TIMEOUT, exclusive=exclusive)
 
 
 def _refused(place: Place, path: str, said: str) -> BenchError:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from tinyhil.errors import BenchError, UsageError
+from tinyhil.harness.bench.labgrid import free
 from tinyhil.harness.bench.lock import holder, keep, release
 from tinyhil.harness.bench.map import find_place, read_map, write_map
 from tinyhil.harness.boards import all_boards
@@ -120,6 +121,8 @@ def unlock(name: str) -> None:
     settings = load_settings(Path.cwd())
     place = find_place(read_map(settings.path(settings.map)), name)
     was = release(place)
+    if free(place):
+        click.echo(f"labgrid's place {place.labgrid}, left acquired by a tinyhil that died, is released")
     click.echo(
         f"{place.name} is free again; it was kept by {was}" if was else f"{place.name} was free already"
     )

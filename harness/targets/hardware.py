@@ -22,8 +22,8 @@ from tinyhil.errors import (
     UsageError,
     WrongBoard,
 )
-from tinyhil.harness.bench.labgrid import acquired
-from tinyhil.harness.bench.lock import locked, quarantine
+from tinyhil.harness.bench.labgrid import held
+from tinyhil.harness.bench.lock import quarantine
 from tinyhil.harness.bench.map import Place
 from tinyhil.harness.bench.port import SerialLine, open_port
 from tinyhil.harness.bench.recovery import Hopeless, LadderEnded, Rung, climb
@@ -66,8 +66,7 @@ class HardwareTarget:
         step of the recovery ladder has failed, and puts the board into quarantine then."""
         if firmware.emulated or firmware.board.is_native:
             raise UsageError(f"{firmware.elf.name} was built for an emulator or the host, not for a board")
-        lock_deadline = deadline.within(self.lock_timeout)
-        with locked(self.places, lock_deadline) as place, acquired(place, lock_deadline):
+        with held(self.places, deadline.within(self.lock_timeout), deadline) as place:
             rungs = [Rung.RESYNC, Rung.RESET, Rung.REFLASH, *([Rung.POWER_CYCLE] if place.power else [])]
 
             def attempt(rung: Rung, share: Deadline) -> RawRun:

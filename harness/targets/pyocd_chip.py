@@ -178,6 +178,7 @@ def connected(place: Place, board: Board, deadline: Deadline) -> Iterator[Chip]:
     try:
         with _words(place):
             session.open()
+        _check_emulated(place, probe)
         chip = Chip(session, place, board)
         chip.check_id()
         yield chip
@@ -203,19 +204,25 @@ def no_scripts(options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _find_probe(place: Place) -> Any:
     probe = DebugProbeAggregator.get_probe_with_id(place.probe)
-    wanted = place.probe.rpartition(":")[2]
-    if probe is None or probe.unique_id != wanted:  # pyOCD would take a part of the id
+    exact = (place.probe, place.probe.rpartition(":")[2])  # with the name of its plug-in, or without
+    if probe is None or probe.unique_id not in exact:  # pyOCD would take a part of the id
         raise ProbeNotFound(
             f"{place.name}: no debug probe with id {place.probe} is connected: unplugged, no power, or not "
             "yours to open (udev rules: docs/hardware.md). `tinyhil boards --discover` lists what is there"
         )
-    if bool(getattr(probe, "is_emulated", False)) != place.emulated:
-        what = "an emulated board" if not place.emulated else "a real probe"
+    return probe
+
+
+def _check_emulated(place: Place, probe: Any) -> None:
+    """WrongBoard unless the open probe is as real as the map says. One that is served from elsewhere
+    can only say so by its product's name."""
+    emulated = bool(getattr(probe, "is_emulated", "emulated" in str(probe.product_name)))
+    if emulated != place.emulated:
+        what = "an emulated board" if emulated else "a real probe"
         raise WrongBoard(
             f"{place.name}: probe {place.probe} is {what}, but the bench map says otherwise; "
             "correct its `emulated`"
         )
-    return probe
 
 
 def _options(place: Place, board: Board, deadline: Deadline) -> dict[str, Any]:

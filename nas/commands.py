@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -59,6 +60,8 @@ def parse_time(text: str) -> tuple[float | None, float | None]:
 @click.option("--quick", is_flag=True, help="A much smaller search, to see that everything works.")
 @click.option("--figures", is_flag=True, help="Only draw stage 1's figures into the folder.")
 @click.option("--hardware", is_flag=True, help="Measure on the board on the bench, not on its emulator.")
+@click.option("-j", "--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, show_default=True)
+@click.option("--executor", default="threads", show_default=True, help="threads, dask, or tcp://HOST:PORT.")
 def search(
     board: str,
     engine: str,
@@ -71,6 +74,8 @@ def search(
     quick: bool,
     figures: bool,
     hardware: bool,
+    jobs: int,
+    executor: str,
 ) -> None:
     """Find the best network for DATA within a budget, measured, as .tflite and as C.
 
@@ -82,6 +87,7 @@ def search(
         for path in stage_one_figures(folder, seed=seed):
             click.echo(path)
         return
+    from tinyhil.harness.sweep.workers import open_workers
     from tinyhil.nas.session import Request, run_search
 
     milliseconds, count = parse_time(latency) if latency else (None, None)
@@ -97,5 +103,6 @@ def search(
         quick,
         not hardware,
     )
-    run_search(request, folder, lambda text: click.echo(text, err=True))
+    with open_workers(executor, jobs) as workers:
+        run_search(request, folder, workers, lambda text: click.echo(text, err=True))
     click.echo((folder / "card.md").read_text())

@@ -22,12 +22,13 @@ from tinyhil.harness.model.graph import Graph
 from tinyhil.harness.model.tflite_writer import write_tflite
 from tinyhil.harness.runner import Runner
 from tinyhil.harness.settings import load_settings, override
+from tinyhil.harness.sweep.evaluate import evaluate
+from tinyhil.harness.sweep.plan import Item, Source
+from tinyhil.harness.sweep.workers import Workers
 from tinyhil.nas.arch import Arch, layers, parse
 from tinyhil.nas.latency import Sample
 from tinyhil.nas.zoo import seeded_graph
 from tinyhil.results.record import LayerResult, Measurement
-
-BATCH = 8  # networks built in one run of the build system
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,17 @@ Meter = Callable[[Sequence[Arch]], list[Measured]]
 
 class HarnessMeter:
     """Measures seeded networks (run time and memory do not depend on the weights' values much) with
-    `engine` on `board`, or on its emulator twin if `emulate`. `folder` keeps files and results."""
+    `engine` on `board`, or on its emulator twin if `emulate`. `workers` measure; `folder` keeps files
+    and results."""
 
-    def __init__(self, board: str, engine: str, folder: Path, *, emulate: bool = True) -> None:
+    def __init__(
+        self, board: str, engine: str, folder: Path, workers: Workers, *, emulate: bool = True
+    ) -> None:
         self.board, self.folder = get_board(board), folder
         settings = load_settings(Path.cwd())
         self.engine = get_engine(engine, table_of(engine, settings.engines))
         self._runner = Runner(override(settings, store=folder.resolve() / "results.db"), emulate=emulate)
+        self._workers = workers
         self._file = folder / f"measured-{board}-{engine}.jsonl"
         self._known = read_results(self._file)
 
@@ -64,12 +69,11 @@ class HarnessMeter:
         """One result per architecture, in order. Raises the harness's errors: a network that does not
         build or is not bit-exact must not go unnoticed."""
         wanted = [arch for arch in dict.fromkeys(archs) if arch not in self._known]
-        for start in range(0, len(wanted), BATCH):
-            part = wanted[start : start + BATCH]
-            cases = [self.case(self._write(arch)) for arch in part]
-            self._runner.prepare(cases)
-            for arch, case in zip(part, cases, strict=True):
-                self._keep(measured_from(arch, self.record(case)))
+        sources = [Source(str(self._write(arch))) for arch in wanted]
+        items = [Item(source, self.engine.name, self.board.name, Options()) for source in sources]
+        records = evaluate(items, self._runner, self._workers) if items else []
+        for arch, record in zip(wanted, records, strict=True):
+            self._keep(measured_from(arch, record))
         return [self._known[arch] for arch in archs]
 
     def case(self, path: Path) -> Case:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tinyhil.errors import UsageError
 from tinyhil.harness.model.tflite_reader import load_tflite
+from tinyhil.harness.sweep.workers import Workers
 from tinyhil.nas.arch import Arch
 from tinyhil.nas.data import Dataset, digits, load_npz
 from tinyhil.nas.deliver import (
@@ -91,14 +92,14 @@ def family_for(data: Dataset) -> tuple[Family, tuple[float, ...], tuple[int, ...
     return family, (0.5, 0.75, 1.0), tuple(r for r in (16, 20, 24, 28, 32) if r <= size)
 
 
-def run_search(request: Request, folder: Path, say: Say) -> tuple[Result, list[Delivered]]:
+def run_search(request: Request, folder: Path, workers: Workers, say: Say) -> tuple[Result, list[Delivered]]:
     """The whole search, and its winner delivered beside scaled MobileNetV2 and random search."""
     started = time.monotonic()
     data = load_data(request.data, SMALL_IMAGES)
     family, widths, resolutions = family_for(data)
     effort = effort_for(request)
     folder.mkdir(parents=True, exist_ok=True)
-    meter = HarnessMeter(request.board, request.engine, folder, emulate=request.emulate)
+    meter = HarnessMeter(request.board, request.engine, folder, workers, emulate=request.emulate)
     limits = Limits(request.ram, request.flash, request.milliseconds, request.count)
     say(f"{data.name}: {data.note}; {len(data.train)} to train, {len(data.valid)} to choose by")
     found = Search(

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinyhil.errors import Incorrect, TinyhilError
+from tinyhil.errors import Incorrect, TinyhilError, UsageError
 from tinyhil.harness.boards import Board
 from tinyhil.harness.build.firmware import Firmware
 from tinyhil.harness.deadline import Deadline
@@ -31,9 +31,10 @@ from tinyhil.harness.model.tflite_reader import read_tflite
 from tinyhil.harness.samples import samples
 from tinyhil.harness.targets.recorder import parse
 from tinyhil.harness.targets.target import Job, RawRun, Target
+from tinyhil.harness.timing.conditions import conditions_of
 from tinyhil.harness.timing.estimate import CORES
 from tinyhil.harness.timing.estimate import Estimate as Cycles
-from tinyhil.harness.timing.runs import estimate_runs
+from tinyhil.harness.timing.runs import RunEstimate, estimate_runs
 from tinyhil.results.record import (
     Correctness,
     EngineId,
@@ -109,7 +110,7 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="tinyhil-trace-") as folder:
         trace = Path(folder) / "trace" if case.board.core in CORES else None
         raw = target.run(firmware, Job(inputs, repeats, trace), deadline)
-        counts = _counts(firmware, raw)
+        counts, notes = _counts(firmware, raw)
     correct = _judge(network, sources, raw)
     error = _memory_error(sources, raw)
     if not correct.bit_exact:
@@ -124,13 +125,12 @@ def measure(
         board=case.board.name,
         mode=raw.mode,
         kind="measured" if raw.cycles else "counted",
-        # on silicon what the chip set up; a twin's own clock means nothing, it stands for the board's
-        clock_hz=raw.hello.clock_hz if raw.cycles and raw.hello.clock_hz else case.board.clock_hz,
+        clock_hz=raw.hello.clock_hz or case.board.clock_hz,  # QEMU tells none, it stands for the board's
         peak_ram=_peak_ram(firmware, raw),
         flash=firmware.flash,
         correct=correct,
         memory=tuple(PlannedBuffer(**asdict(buffer)) for buffer in sources.buffers),
-        provenance=_provenance(case, firmware, raw),
+        provenance=_provenance(case, firmware, raw) | notes,
         created=_now(),
     )
     if error is not None:
@@ -213,15 +213,15 @@ def _peak_ram(firmware: Firmware, raw: RawRun) -> PeakRam:
     )
 
 
-def _counts(firmware: Firmware, raw: RawRun) -> dict[str, Any]:
+def _counts(firmware: Firmware, raw: RawRun) -> tuple[dict[str, Any], dict[str, str]]:
     """Counts of the inference with the median total, so that its layers add up to it; estimated
-    cycles beside counted instructions where the emulator left a trace."""
+    cycles beside counted instructions where the emulator left a trace, and what is to be said of them."""
     totals = raw.cycles or raw.instructions
     if not totals:
-        return {}
+        return {}, {}
     chosen = totals.index(statistics.median_low(totals))
-    estimate = estimate_runs(parse(raw.trace), firmware, [chosen])[0] if raw.trace else None
-    return {
+    estimate, notes = _estimated(firmware, raw, chosen)
+    counts = {
         "instructions": raw.instructions[chosen] if raw.instructions else None,
         "cycles": raw.cycles[chosen] if raw.cycles else None,
         "cycles_est": _estimate(estimate.whole) if estimate else None,
@@ -241,6 +241,20 @@ def _counts(firmware: Firmware, raw: RawRun) -> dict[str, Any]:
             )
         ),
     }
+    return counts, notes
+
+
+def _estimated(firmware: Firmware, raw: RawRun, chosen: int) -> tuple[RunEstimate | None, dict[str, str]]:
+    """The estimate of inference `chosen`, with its notes. One that is refused costs nothing but itself."""
+    if raw.trace is None:
+        return None, {}
+    try:
+        conditions = conditions_of(raw.hello, firmware.board)
+        estimate = estimate_runs(parse(raw.trace), firmware, [chosen], conditions)[0]
+    except UsageError as refusal:
+        return None, {"estimate": f"none: {refusal}"}
+    notes = "; ".join(estimate.whole.notes)
+    return estimate, {"estimate": notes} if notes else {}
 
 
 def _estimate(cycles: Cycles | None) -> Estimate | None:

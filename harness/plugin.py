@@ -64,6 +64,11 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         pluginmanager.register(BoardTaken(_owner(pluginmanager, "--board")))
         add("--hil-board", dest="hil_board", action="append", default=[], help=text)
     add("--hil-emulate", action="store_true", help="use the emulator twin even if the board is on the bench")
+    add(
+        "--hil-target",
+        metavar="NAME",
+        help="the emulator to use in place of any board: qemu, unicorn, renode",
+    )
     add("--hil-require-hardware", action="store_true", help="refuse to fall back to the emulator twin")
     add("--hil-map", metavar="FILE", help="the boards on this bench (default: tinyhil-map.toml)")
     add("--hil-model", metavar="FILE", action="append", default=[], help="a .tflite file or a folder of them")
@@ -143,6 +148,7 @@ def _settings(config: pytest.Config) -> Settings:
         boards=_split(option.hil_board),
         engine=_split(option.hil_engine),
         models=tuple(str(Path(model).absolute()) for model in option.hil_model),
+        target=option.hil_target,
         repeats=option.hil_repeats,
         timeout=option.hil_timeout,
         lock_timeout=option.hil_lock_timeout,

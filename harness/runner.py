@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,15 +23,24 @@ from tinyhil.harness.measure import Case, failed, measure
 from tinyhil.harness.settings import Settings
 from tinyhil.harness.targets.native import NativeTarget
 from tinyhil.harness.targets.qemu import QemuTarget
+from tinyhil.harness.targets.renode import RenodeTarget
 from tinyhil.harness.targets.target import Target
+from tinyhil.harness.targets.unicorn import UnicornTarget
 from tinyhil.results.record import Measurement
 from tinyhil.results.store import Store
+
+#: What can stand in for a board, by the name that the settings' `target` and the record's `mode` use.
+TWINS: Mapping[str, Callable[[Path], Target]] = {
+    "qemu": QemuTarget,
+    "unicorn": UnicornTarget,
+    "renode": lambda cache_dir: RenodeTarget(),
+}
 
 
 @dataclass
 class Runner:
-    """Prepares and measures cases. `emulate` asks for the emulator twin even if a board is there,
-    `require_hardware` refuses it."""
+    """Prepares and measures cases. `emulate` asks for the emulator twin even if a board is there, as
+    the settings' `target` does by naming one; `require_hardware` refuses it."""
 
     settings: Settings
     emulate: bool = False
@@ -113,8 +122,13 @@ class Runner:
     def _choose(self, board: Board) -> Target:
         if board.is_native:
             return NativeTarget()
+        twin = self.settings.target
+        if twin and twin not in TWINS:
+            raise UsageError(f"no target is called {twin!r}; there are {', '.join(TWINS)}")
+        if twin and self.require_hardware:
+            raise UsageError(f"{twin} is an emulator, but hardware is required: leave one of the two out")
         file = self.settings.path(self.settings.map)
-        places = () if self.emulate else places_of(read_map(file), board.name)
+        places = () if self.emulate or twin else places_of(read_map(file), board.name)
         if self.require_hardware:  # an emulated board behind a probe is none
             places = tuple(place for place in places if not place.emulated)
         if places:
@@ -127,9 +141,9 @@ class Runner:
                 f"no {board.name} on this bench: {file} does not list one; "
                 "`tinyhil boards --discover` shows what is connected"
             )
-        if board.twin is None:
+        if board.twin is None and twin in {"", "qemu"}:
             raise UsageError(f"board {board.name} has no emulator twin and none is on this bench")
-        return QemuTarget(self.settings.cache)
+        return TWINS[twin or "qemu"](self.settings.cache)
 
     @cached_property
     def _session(self) -> Mapping[str, str]:

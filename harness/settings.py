@@ -18,6 +18,7 @@ from tinyhil.errors import UsageError
 DEFAULT_RULES = "cycles:2%,instructions:0,peak_ram:0,flash:0"
 
 _LISTS = ("boards", "engine", "models")
+_WORDS = ("target",)
 _PATHS = ("store", "report", "cache", "map")
 _NUMBERS: dict[str, type[float] | type[int]] = {
     "timeout": float,
@@ -31,14 +32,16 @@ class Settings:
     """Everything that can be set. Relative paths are relative to `root`, the project's folder.
 
     `timeout` is seconds for one measurement, from boot to the last byte, `lock_timeout` for waiting until
-    a board is free. `engine` lists the engines
-    to run; `engines` holds their `[engines.NAME]` tables, for kits of third-party kernel libraries.
+    a board is free. `target` names the emulator (qemu, unicorn, renode) that is to run everything,
+    even if a board is there. `engine` lists the engines to run; `engines` holds their `[engines.NAME]`
+    tables, for kits of third-party kernel libraries.
     """
 
     root: Path
     boards: tuple[str, ...] = ()
     engine: tuple[str, ...] = ("tinyengine",)
     models: tuple[str, ...] = ()
+    target: str = ""
     store: Path = Path(".tinyhil/results.db")
     report: Path = Path(".tinyhil/report.html")
     cache: Path = field(default_factory=lambda: Path(platformdirs.user_cache_dir("tinyhil")))
@@ -83,7 +86,7 @@ def _tables(root: Path) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    names = (*_LISTS, *_PATHS, *_NUMBERS)
+    names = (*_LISTS, *_WORDS, *_PATHS, *_NUMBERS)
     found = {name: environ.get(f"TINYHIL_{name.upper()}") for name in names}
     return {
         name: value.split(",") if name in _LISTS else value
@@ -99,6 +102,8 @@ def _apply(settings: Settings, table: Mapping[str, Any], source: str) -> Setting
         if name in _LISTS:
             items = value.split(",") if isinstance(value, str) else value
             values[name] = tuple(str(item).strip() for item in items)
+        elif name in _WORDS:
+            values[name] = str(value)
         elif name in _PATHS:
             values[name] = Path(str(value))
         elif name in _NUMBERS:

@@ -18,6 +18,7 @@ wait_states            of the flash                                             
 counters               cycle counter and SysTick over the same stretch of code    environment
 clock_measured_hz      core clock by the cycle counter and the host's clock       environment
 emulator               `QEMU 7.2.22` and the plug-in's version                    environment
+estimate               what is to be said of the estimated cycles, or why none    environment
 probe                  unique id of the debug probe                               environment
 git                    commit of the measured project, `-dirty` where it was      environment
 tinyhil                version of tinyhil                                         environment

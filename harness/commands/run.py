@@ -34,6 +34,7 @@ def _names(_: click.Context, __: click.Parameter, values: Iterable[str]) -> tupl
     "--engine", "engine", multiple=True, callback=_names, help="Engine; repeat or separate by commas."
 )
 @click.option("--emulate", is_flag=True, help="Use the emulator twin even if the board is on the bench.")
+@click.option("--target", help="The emulator to use in place of any board: qemu, unicorn or renode.")
 @click.option("--prefer", type=click.Choice(["speed", "ram", "flash"]), default="speed", show_default=True)
 @click.option("--float-io", is_flag=True, help="Quantise float inputs on the device, not on the host.")
 @click.option("--without", multiple=True, callback=_names, help="Turn an optimisation off (see `plan`).")
@@ -45,6 +46,7 @@ def run(
     boards: tuple[str, ...],
     engine: tuple[str, ...],
     emulate: bool,
+    target: str | None,
     prefer: str,
     float_io: bool,
     without: tuple[str, ...],
@@ -60,7 +62,12 @@ def run(
     from tinyhil.harness.runner import Runner
 
     settings = override(
-        load_settings(Path.cwd()), boards=boards, engine=engine, repeats=repeats, timeout=timeout
+        load_settings(Path.cwd()),
+        boards=boards,
+        engine=engine,
+        target=target,
+        repeats=repeats,
+        timeout=timeout,
     )
     if not settings.boards:
         raise UsageError(f"which board? --board NAME; known are {', '.join(all_boards())}")

@@ -50,6 +50,9 @@ SEEN_CPI: Mapping[str, float] = {"cortex-m7": 0.72, "cortex-m4": 1.19}
 SPREAD_UNCACHED = 0.45
 #: Half of what a rule adds for other wait states than the validated ones is taken to be uncertain.
 SPREAD_CORRECTED = 0.5
+#: A trace that does not follow data lacks the waits for it. They are at most a third of the cycles in the
+#: validation rows and in tinyhil's own networks; the upper end allows for half.
+DATA_UNKNOWN = 2.0
 #: The part of a segment's instructions whose blocks are simulated one by one.
 _HOT = 0.9995
 PARTS = ("core", "branches", "fetch", "flash", "sram", "unaligned")
@@ -97,6 +100,7 @@ class BlockCosts:
     steps: Mapping[tuple[int, int], float]
     regions: tuple[str, ...]
     uncached: tuple[bool, bool]  # instruction cache off, data cache off
+    follows_data: bool  # the trace has data accesses
     notes: tuple[str, ...]
 
 
@@ -128,7 +132,9 @@ def block_costs(
             if (left, entered) not in steps:
                 steps[left, entered] = _step(core, blocks[left], blocks[entered])
     notes = _notes(trace, board, memory, conditions, off)
-    return BlockCosts(core, memory, blocks, steps, tuple(trace.regions), off, notes)
+    return BlockCosts(
+        core, memory, blocks, steps, tuple(trace.regions), off, "dcache" in trace.settings, notes
+    )
 
 
 def caches_off(trace: Trace, conditions: Conditions) -> tuple[bool, bool]:
@@ -167,7 +173,10 @@ def _notes(
     notes += [
         f"the {n} cache was off" for n, is_off in zip(("instruction", "data"), off, strict=True) if is_off
     ]
-    notes += [f"no {n} simulation in the trace" for n in ("icache", "dcache") if n not in trace.settings]
+    if "icache" not in trace.settings:
+        notes.append("no icache simulation in the trace")
+    if "dcache" not in trace.settings:
+        notes.append("no dcache simulation in the trace: waits for data are only in the upper end")
     notes += [f"changed: {', '.join(memory.overrides)}"] if memory.overrides else []
     return tuple(notes)
 
@@ -273,6 +282,9 @@ def _with_interval(parts: Mapping[str, float], costs: BlockCosts, instructions: 
     model = f"{costs.core.model}+{costs.memory.id}" + (f":off={off}" if off else "")
     faster = value and instructions * SEEN_CPI[costs.core.name] / value - 1
     high = value + half + 0.5 * value * max(0.0, faster)
+    if not costs.follows_data:
+        model += ":nodata"
+        high *= DATA_UNKNOWN
     return Estimate(value, value - half, high, model, instructions, dict(parts), costs.notes)
 
 

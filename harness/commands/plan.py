@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -39,21 +40,29 @@ def plan(model: Path, board: str, prefer: str, without: tuple[str, ...]) -> None
 
 
 @click.command("export-c")
-@_model
+@click.argument(
+    "models", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False)
+)
 @_board
 @_prefer
 @click.option("--float-io", is_flag=True, help="Quantise float inputs in the C code, not in yours.")
-@click.option("--out", type=click.Path(path_type=Path), help="New folder (default: the model's name).")
-def export_c(model: Path, board: str, prefer: str, float_io: bool, out: Path | None) -> None:
-    """Write MODEL as a C project: network.h, sources, an example, README and PlatformIO file."""
+@click.option("--out", type=click.Path(path_type=Path), help="New folder (default: the models' names).")
+def export_c(models: Sequence[Path], board: str, prefer: str, float_io: bool, out: Path | None) -> None:
+    """Write MODELS as a C project: network.h, sources, an example, README and PlatformIO file.
+
+    Several models become one project with one arena: network_NAME.h each, networks.h for all.
+    """
     from tinyhil.harness.engine import Options
     from tinyhil.harness.model.tflite_reader import load_tflite
     from tinyhil.harness.tinyengine.export import export_c as project
 
-    folder = out or Path(f"{model.stem}_c")
+    folder = out or Path("_".join([*(model.stem for model in models), "c"]))
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty; choose another folder with --out")
-    files = project(load_tflite(model), get_board(board), Options(prefer, float_io))
+    graphs = {model.stem: load_tflite(model) for model in models}
+    if len(graphs) < len(models):
+        raise UsageError("two models have the same name; rename one, the C functions are called by it")
+    files = project(graphs, get_board(board), Options(prefer, float_io))
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

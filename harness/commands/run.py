@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tinyhil.errors import ModelError, TinyhilError, UsageError
+from tinyhil.errors import MissingTool, ModelError, TinyhilError, UsageError
 from tinyhil.harness.boards import all_boards, get_board
 from tinyhil.harness.settings import Settings, load_settings, override
 
@@ -38,6 +38,7 @@ def _names(_: click.Context, __: click.Parameter, values: Iterable[str]) -> tupl
 @click.option("--prefer", type=click.Choice(["speed", "ram", "flash"]), default="speed", show_default=True)
 @click.option("--float-io", is_flag=True, help="Quantise float inputs on the device, not on the host.")
 @click.option("--without", multiple=True, callback=_names, help="Turn an optimisation off (see `plan`).")
+@click.option("--together", is_flag=True, help="All MODELS in one firmware, compared with one for each.")
 @click.option("--repeats", type=int, help="Timed inferences per input.")
 @click.option("--timeout", type=float, help="Seconds for one measurement.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the records to this file.")
@@ -50,6 +51,7 @@ def run(
     prefer: str,
     float_io: bool,
     without: tuple[str, ...],
+    together: bool,
     repeats: int | None,
     timeout: float | None,
     json_file: Path | None,
@@ -74,7 +76,10 @@ def run(
     options = Options(prefer, float_io, frozenset(without))
     networks, unreadable = _networks(models)
     runner = Runner(settings, emulate=emulate)
-    records, worst = _measure_all(runner, _cases(networks, settings, options))
+    if together:
+        records, worst = _measure_together(runner, networks, settings, options)
+    else:
+        records, worst = _measure_all(runner, _cases(networks, settings, options))
     if json_file:
         from tinyhil.results.export import write_json
 
@@ -97,10 +102,10 @@ def _networks(models: Sequence[Path]) -> tuple[list[Network], int]:
 
 
 def _cases(networks: Sequence[Network], settings: Settings, options: Options) -> list[Case]:
-    from tinyhil.harness.engines import get_engine
+    from tinyhil.harness.engines import get_engine, table_of
     from tinyhil.harness.measure import Case
 
-    engines = [get_engine(name, settings.engines.get(name)) for name in settings.engine]
+    engines = [get_engine(name, table_of(name, settings.engines)) for name in settings.engine]
     boards = [get_board(name) for name in settings.boards]
     return [Case(*parts, options) for parts in product(networks, engines, boards)]
 
@@ -114,6 +119,23 @@ def _model_files(path: Path) -> list[Path]:
     if not path.is_file():
         raise UsageError(f"{path}: no such file or folder")
     return [path]
+
+
+def _measure_together(
+    runner: Runner, networks: Sequence[Network], settings: Settings, options: Options
+) -> tuple[list[Measurement], int]:
+    """All records, and 1 if any network failed; one table per board."""
+    from tinyhil.harness.commands.together import joint_lines, measure_together
+
+    if tuple(settings.engine) != ("tinyengine",) or len({n.name for n in networks}) < 2:
+        raise UsageError("--together takes two or more models with names of their own, and tinyengine alone")
+    records: list[Measurement] = []
+    for board in settings.boards:
+        joint = measure_together(runner, networks, get_board(board), options)
+        records += [*joint.together, *joint.alone]
+        for line in joint_lines(joint):
+            click.echo(line)
+    return records, 1 if any(record.error for record in records) else 0
 
 
 def _measure_all(runner: Runner, cases: Sequence[Case]) -> tuple[list[Measurement], int]:
@@ -132,12 +154,13 @@ def _measure_all(runner: Runner, cases: Sequence[Case]) -> tuple[list[Measuremen
         except TinyhilError as error:
             codes.append(error.exit_code)
             click.echo(f"tinyhil: {error.code}: {error}", err=True)
+            if isinstance(error, MissingTool):
+                records.append(runner.missing(case, error))
             continue
         records.append(record)
         if record.error:
+            codes.append(1)
             click.echo(f"tinyhil: {record.error.code}: {record.error.message}", err=True)
     for line in summary_lines(records) if records else ():
         click.echo(line)
-    if any(record.error for record in records):
-        return records, 1
-    return records, codes[0] if codes else 0
+    return records, 1 if 1 in codes else next(iter(codes), 0)

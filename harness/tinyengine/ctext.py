@@ -63,6 +63,11 @@ def safe_comment(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_ .,:;=>+-]", "_", text)[:100]
 
 
+def c_name(text: str) -> str:
+    """`text` as the end of a C identifier: lower-case letters, digits and single underscores, at most 40."""
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:40] or "unnamed"
+
+
 def kernels_folder() -> Path:
     """The folder of the kernel templates, in a checkout as in an installed package."""
     return Path(str(resources.files("tinyhil"))) / "firmware_templates" / "kernels"

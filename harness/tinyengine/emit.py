@@ -1,16 +1,23 @@
-"""Schedule -> C files: network.h, network.c, layers.h, layers.c and the kernels' helper files."""
+"""Schedule -> C files: network.h, network.c, layers.h, layers.c and the kernels' helper files.
+
+Several networks can share one program: each gets its own files and names (network_kws.h, layers_kws.c),
+helper files and equal functions exist once, and one arena serves all.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 
 from tinyhil.harness.engine import Layer, Port
 from tinyhil.harness.model.graph import DType, Graph
-from tinyhil.harness.tinyengine.ctext import c_float, render, safe_comment
+from tinyhil.harness.tinyengine.ctext import c_float, c_name, render, safe_comment
 from tinyhil.harness.tinyengine.lowering import Step
 from tinyhil.harness.tinyengine.schedule import Layer as ScheduledLayer
 from tinyhil.harness.tinyengine.schedule import Schedule
+
+ALIGN = 16  # of the arena, in bytes
 
 
 @dataclass(frozen=True)
@@ -21,16 +28,29 @@ class Generated:
     layers: tuple[Layer, ...]
 
 
+@dataclass(frozen=True)
+class Together:
+    """The C files of several networks, and the layers of each."""
+
+    files: Mapping[str, str]
+    layers: tuple[tuple[Layer, ...], ...]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One network's own files and helper files, its layers, and what templates say of it."""
+
+    files: Mapping[str, str]
+    layers: tuple[Layer, ...]
+    words: Mapping[str, object]
+
+
 def port(graph: Graph, tensor: int) -> Port:
     """A network input or output as the firmware sees it."""
     t = graph.tensors[tensor]
     if t.dtype is DType.FLOAT32 or t.quant is None:
         return Port(t.name, t.shape, t.dtype, t.nbytes)
     return Port(t.name, t.shape, t.dtype, t.nbytes, t.scale, t.zero_point)
-
-
-def _symbol(position: int, kinds: tuple[str, ...]) -> str:
-    return f"layer_{position:02d}_" + "_".join(k.lower() for k in kinds)
 
 
 def _placed_port(graph: Graph, schedule: Schedule, tensor: int) -> dict[str, object]:
@@ -61,6 +81,53 @@ def emit(
     """All files of the network. `target` is named in the header's comment; `check` gives C text that
     follows a layer's call (tests poison dead bytes with it). With `hooks` the caller adds two functions:
     `int HOOKS_init(void)`, called once, and `int HOOKS_answer(void)`, after each run; 0 is success."""
+    part = _part(schedule, target, "", check or {}, {})
+    runtime = render("th_network.c.j2", networks=[part.words], arena="NETWORK_ARENA_SIZE", hooks=hooks)
+    return Generated(dict(sorted({**part.files, "th_network.c": runtime}.items())), part.layers)
+
+
+def emit_together(schedules: Mapping[str, Schedule], target: str) -> Together:
+    """All files of several networks by name, each called network_NAME, and networks.h for all of them."""
+    functions: dict[str, str] = {}
+    names = c_names(schedules)
+    parts = [
+        _part(schedule, target, f"_{name}", {}, functions)
+        for name, schedule in zip(names, schedules.values(), strict=True)
+    ]
+    files: dict[str, str] = {}
+    for part in parts:
+        _merge(files, part.files)
+    words = [part.words for part in parts]
+    arena = max(schedule.arena for schedule in schedules.values())
+    together = {"networks": words, "arena": max(arena, 1), "align": ALIGN}
+    files["networks.h"] = render("networks.h.j2", **together)
+    files["networks.c"] = render("networks.c.j2", **together)
+    files["th_network.c"] = render(
+        "th_network.c.j2", networks=words, arena="NETWORKS_ARENA_SIZE", hooks="", together=True
+    )
+    return Together(dict(sorted(files.items())), tuple(part.layers for part in parts))
+
+
+def c_names(names: Iterable[str]) -> list[str]:
+    """A C name for each network; a number tells those apart that would be the same."""
+    found: list[str] = []
+    for name in names:
+        plain = c_name(name)
+        found.append(next(n for n in chain((plain,), (f"{plain}_{i}" for i in count(2))) if n not in found))
+    return found
+
+
+def _merge(files: dict[str, str], more: Mapping[str, str]) -> None:
+    for name, text in more.items():
+        if files.setdefault(name, text) != text:
+            raise AssertionError(f"two kernels emit different texts called {name}")
+
+
+def _part(
+    schedule: Schedule, target: str, suffix: str, check: Mapping[int, str], functions: dict[str, str]
+) -> _Part:
+    """One network, its names ending in `suffix`. `functions` knows the definitions that are there already,
+    their symbol left out, and the symbol; new ones are added."""
     program = schedule.program
     graph = program.graph
     calls, layers, definitions, prototypes = [], [], [], []
@@ -69,13 +136,13 @@ def emit(
     for position, layer in enumerate(schedule.layers):
         steps = [program.steps[i] for i in layer.choice.steps]
         candidate = layer.choice.candidate
-        symbol = _symbol(position, tuple(s.kind for s in steps))
-        code = candidate.emit(symbol)
-        for name, text in code.files.items():
-            if files.setdefault(name, text) != text:
-                raise AssertionError(f"two kernels emit different texts called {name}")
-        includes.update(code.includes)
-        definitions.append(code.definition)
+        own = f"layer{suffix}_{position:02d}_" + "_".join(s.kind.lower() for s in steps)
+        code = candidate.emit(own)
+        symbol = functions.setdefault(code.definition.replace(own, "@"), own)
+        if symbol == own:
+            definitions.append(code.definition)
+            includes.update(code.includes)
+        _merge(files, code.files)
         pointers = [f"a + {schedule.tensor_offsets[t]}" for t in layer.inputs]
         pointers.append(f"a + {schedule.tensor_offsets[layer.output]}")
         parameters = [f"const int8_t *x{i}" for i in range(len(layer.inputs))] + ["int8_t *y"]
@@ -90,37 +157,40 @@ def emit(
                 "touch": bool(top),
                 "text": f"{symbol}({', '.join(pointers)});",
                 "label": label,
-                "check": (check or {}).get(position, ""),
+                "check": check.get(position, ""),
             }
         )
         macs = sum(s.macs for s in steps)
         kinds = "+".join(s.kind for s in steps)
         layers.append(Layer(label, kinds, symbol, macs, candidate.kernel, _traffic(graph, layer, steps)))
-    inputs = [_placed_port(graph, schedule, t) for t in graph.inputs]
-    outputs = [_placed_port(graph, schedule, t) for t in graph.outputs]
     name = safe_comment(graph.name) or "network"
+    words: dict[str, object] = {
+        "name": name,
+        "prefix": f"network{suffix}",
+        "macro": f"NETWORK{suffix.upper()}",
+        "layers_file": f"layers{suffix}",
+        "inputs": [_placed_port(graph, schedule, t) for t in graph.inputs],
+        "outputs": [_placed_port(graph, schedule, t) for t in graph.outputs],
+        "arena": max(schedule.arena, 1),
+    }
     lines = [_port_line("input", i, port(graph, t)) for i, t in enumerate(graph.inputs)]
     lines += [_port_line("output", i, port(graph, t)) for i, t in enumerate(graph.outputs)]
-    common = {"name": name, "inputs": inputs, "outputs": outputs}
-    files["network.h"] = render(
-        "network.h.j2",
-        **common,
-        target=target,
-        align=16,
-        ports=lines,
-        arena=max(schedule.arena, 1),
-        layers=len(calls),
+    files[f"network{suffix}.h"] = render(
+        "network.h.j2", **words, target=target, align=ALIGN, ports=lines, layers=len(calls)
     )
-    files["network.c"] = render("network.c.j2", **common, calls=calls, signed=bool(calls))
-    files["th_network.c"] = render("th_network.c.j2", **common, hooks=hooks)
+    files[f"network{suffix}.c"] = render("network.c.j2", **words, calls=calls, signed=bool(calls))
+    files[f"layers{suffix}.h"] = _layers_header(f"LAYERS{suffix.upper()}_H", prototypes)
     head = "\n".join(f"#include {i}" for i in sorted(includes, key=lambda i: (i[0] != "<", i)))
-    files["layers.h"] = (
-        "/* One function per layer. */\n#ifndef LAYERS_H\n#define LAYERS_H\n\n#include <stdint.h>\n\n"
-        + "\n".join(prototypes)
-        + "\n\n#endif\n"
-    )
-    files["layers.c"] = (
-        f'/* {name}: its layers, in the order they run. */\n#include "layers.h"\n\n{head}\n\n'
+    files[f"layers{suffix}.c"] = (
+        f'/* {name}: its layers, in the order they run. */\n#include "layers{suffix}.h"\n\n{head}\n\n'
         + "\n".join(definitions)
     )
-    return Generated(dict(sorted(files.items())), tuple(layers))
+    return _Part(files, tuple(layers), words)
+
+
+def _layers_header(guard: str, prototypes: Sequence[str]) -> str:
+    return (
+        f"/* One function per layer. */\n#ifndef {guard}\n#define {guard}\n\n#include <stdint.h>\n\n"
+        + "\n".join(dict.fromkeys(prototypes))
+        + "\n\n#endif\n"
+    )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from tinyhil.errors import DoesNotFit
 from tinyhil.harness.boards import Board
 from tinyhil.harness.engine import Options, Sources
 from tinyhil.harness.model.graph import Graph
 from tinyhil.harness.tinyengine.choose import alternatives
-from tinyhil.harness.tinyengine.emit import emit, port
+from tinyhil.harness.tinyengine.emit import Generated, emit, emit_together, port
 from tinyhil.harness.tinyengine.kernel import Target
 from tinyhil.harness.tinyengine.kernels import all_kernels
 from tinyhil.harness.tinyengine.lowering import lower
@@ -68,21 +71,38 @@ class TinyEngine:
         """The network as C; UnsupportedOperator or DoesNotFit before anything is built."""
         schedule = schedule_graph(graph, board, options)
         refuse_if_too_big(schedule, board)
-        generated = emit(schedule, board.title)
-        final = schedule.program.graph
-        return Sources(
-            engine=self.name,
-            version=VERSION,
-            network=graph.name,
-            files=generated.files,
-            layers=generated.layers,
-            inputs=tuple(port(final, t) for t in final.inputs),
-            outputs=tuple(port(final, t) for t in final.outputs),
-            arena=schedule.arena,
-            buffers=schedule.buffers,
-            notes={
-                "prefer": options.prefer,
-                "planner": f"arena {schedule.arena} B, lower bound {schedule.placement.lower_bound} B",
-                "estimated instructions": str(schedule.instructions),
-            },
+        return _sources(schedule, emit(schedule, board.title), options)
+
+    def generate_together(
+        self, graphs: Mapping[str, Graph], board: Board, options: Options
+    ) -> tuple[Sources, ...]:
+        """Several networks, by name, as one program with one arena: what `generate` says of each, all with
+        the same files. Any of them stands for the whole if its `arena` is that of the largest."""
+        schedules = {name: schedule_graph(graph, board, options) for name, graph in graphs.items()}
+        for schedule in schedules.values():
+            refuse_if_too_big(schedule, board)
+        generated = emit_together(schedules, board.title)
+        return tuple(
+            replace(_sources(schedule, Generated(generated.files, layers), options), place=place)
+            for place, (schedule, layers) in enumerate(zip(schedules.values(), generated.layers, strict=True))
         )
+
+
+def _sources(schedule: Schedule, generated: Generated, options: Options) -> Sources:
+    graph = schedule.program.graph
+    return Sources(
+        engine=TinyEngine.name,
+        version=VERSION,
+        network=graph.name,
+        files=generated.files,
+        layers=generated.layers,
+        inputs=tuple(port(graph, t) for t in graph.inputs),
+        outputs=tuple(port(graph, t) for t in graph.outputs),
+        arena=schedule.arena,
+        buffers=schedule.buffers,
+        notes={
+            "prefer": options.prefer,
+            "planner": f"arena {schedule.arena} B, lower bound {schedule.placement.lower_bound} B",
+            "estimated instructions": str(schedule.instructions),
+        },
+    )

@@ -1,38 +1,57 @@
-"""A network as a C project that people can take away: no harness in it, nothing to install but a compiler."""
+"""Networks as a C project that people can take away: no harness in it, nothing to install but a compiler."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tinyhil.harness.boards import Board
 from tinyhil.harness.engine import Options, Sources
 from tinyhil.harness.model.graph import Graph
 from tinyhil.harness.tinyengine.ctext import render, safe_comment
+from tinyhil.harness.tinyengine.emit import c_names
 from tinyhil.harness.tinyengine.engine import TinyEngine
 
 HARNESS_ONLY = ("th_network.c",)
 
 
-def export_c(graph: Graph, board: Board, options: Options) -> Mapping[str, str]:
-    """Files of the project by relative name: src/ with the network and an example, README.md,
-    platformio.ini. Raises what TinyEngine raises."""
-    sources = TinyEngine().generate(graph, board, options)
-    files = {f"src/{name}": text for name, text in sources.files.items() if name not in HARNESS_ONLY}
+def export_c(graphs: Mapping[str, Graph], board: Board, options: Options) -> Mapping[str, str]:
+    """Files of the project by relative name: src/ with the networks and an example, README.md,
+    platformio.ini. One network is called `network` in C, several `network_NAME`, after their keys, and
+    share one arena. Raises what TinyEngine raises."""
+    engine = TinyEngine()
+    if len(graphs) == 1:
+        parts: Sequence[Sources] = [engine.generate(graph, board, options) for graph in graphs.values()]
+        prefixes = ["network"]
+    else:
+        parts = engine.generate_together(graphs, board, options)
+        prefixes = [f"network_{name}" for name in c_names(graphs)]
+    files = {f"src/{name}": text for name, text in parts[0].files.items() if name not in HARNESS_ONLY}
     values = {
-        "name": safe_comment(graph.name) or "network",
         "board": board,
+        "networks": [_words(sources, prefix) for sources, prefix in zip(parts, prefixes, strict=True)],
+        "arena": max(sources.arena or 0 for sources in parts),
+        "cflags": " ".join(parts[0].cflags),
+        "flags": _flags(board, parts[0]),
+    }
+    files["src/main.c"] = render("example.c.j2", **values)
+    files["README.md"] = render("project.md.j2", **values)
+    files["platformio.ini"] = render("project.ini.j2", **values)
+    return dict(sorted(files.items()))
+
+
+def _words(sources: Sources, prefix: str) -> dict[str, object]:
+    """What the project's own files say of one network."""
+    return {
+        "name": safe_comment(sources.network) or "network",
+        "prefix": prefix,
+        "macro": prefix.upper(),
         "inputs": sources.inputs,
         "outputs": sources.outputs,
         "arena": sources.arena,
-        "cflags": " ".join(sources.cflags),
         "macs": sum(layer.macs for layer in sources.layers),
         "layers": len(sources.layers),
         "shapes": [_shape(p.shape) for p in (*sources.inputs, *sources.outputs)],
     }
-    files["src/main.c"] = render("example.c.j2", **values)
-    files["README.md"] = render("project.md.j2", **values)
-    files["platformio.ini"] = render("project.ini.j2", **values, flags=_flags(board, sources))
-    return dict(sorted(files.items()))
 
 
 def _shape(shape: tuple[int, ...]) -> str:

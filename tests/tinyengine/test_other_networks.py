@@ -114,7 +114,7 @@ def test_a_plan_is_told_with_its_proof_and_drawn_to_scale() -> None:
 
 
 def test_an_exported_project_compiles_alone_without_a_warning(tmp_path: Path) -> None:
-    files = export_c(squeeze_and_excite(), NATIVE, Options())
+    files = export_c({"se": squeeze_and_excite()}, NATIVE, Options())
     assert {"README.md", "platformio.ini", "src/main.c", "src/network.h"} <= set(files)
     for name, text in files.items():
         path = tmp_path / name

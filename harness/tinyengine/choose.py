@@ -255,17 +255,23 @@ def _balanced(
 ) -> list[Option]:
     """The path with the best trade between cost and memory, over budgets that grow by _STEP."""
     cost, top = _cost(best, per_byte), max(o.memory for o in best)
-    paths, level = [best], float(smallest)
+    levels, level = [], float(smallest)
     while level < top:
-        path = shortest(table, int(level), per_byte)
-        assert path is not None
-        paths.append(path)
+        levels.append(int(level))
         level *= _STEP
+    paths: list[list[Option]] = []
+    while levels:  # downwards: a path is the cheapest for every budget from what it needs up
+        path = shortest(table, levels[-1], per_byte)
+        assert path is not None
+        paths.insert(0, path)
+        needed = max(o.memory for o in path)
+        while levels and levels[-1] >= needed:
+            levels.pop()
 
     def score(path: Sequence[Option]) -> float:
         return _cost(path, per_byte) / cost + RAM_WEIGHT * max(o.memory for o in path) / smallest
 
-    return min(paths, key=score)
+    return min((best, *paths), key=score)
 
 
 def least_memory(table: Sequence[Sequence[Option]]) -> int:

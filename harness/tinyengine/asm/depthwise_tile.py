@@ -23,7 +23,6 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyhil.harness.tinyengine.asm.emit import Asm
-from tinyhil.harness.tinyengine.asm.interleave import interleave
 from tinyhil.harness.tinyengine.asm.post import Post, as_int32, offset, words
 from tinyhil.harness.tinyengine.asm.requant import Recipe
 
@@ -230,12 +229,9 @@ class DepthwiseTile:
         """rows x columns outputs from r0 on; `inside`: from two pixels behind it on."""
         accs = [[f"r{4 + r * columns + c}" for c in range(columns)] for r in range(rows)]
         last = accs[-1][-1]
-        if self.resident:
-            a.op(f"ldr {last}, [sp, #{_BIAS}]")
-        else:
-            a.op(f"ldr {last}, [r1], #4")
         started: set[str] = set()
         body = Asm()
+        body.op(f"ldr {last}, [sp, #{_BIAS}]" if self.resident else f"ldr {last}, [r1], #4")
         for input_row in range((rows - 1) * self.strides[0] + self.kernel[0]):
             uses = [
                 (input_row - r * self.strides[0], accs[r])
@@ -246,8 +242,12 @@ class DepthwiseTile:
         everything = {r for row in accs for r in row}
         if started != everything:
             raise AssertionError("the bias register was overwritten before every sum had started")
-        a.op(*(interleave(body.lines) if self.core == "cortex-m7" else body.lines))
-        self._finish(a, accs, columns)
+        if self.post.clamps:  # comparisons set flags
+            a.in_any_order(body)
+            self._finish(a, accs, columns)
+        else:
+            self._finish(body, accs, columns)
+            a.in_any_order(body)
 
     def _input_row(
         self,

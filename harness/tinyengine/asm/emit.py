@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 
+from tinyhil.harness.tinyengine.asm.interleave import interleave
+
 SAVED = 36  # bytes of r4-r11 and lr on the stack
 # what the assembler would shorten to 16 bits where it can
 _NARROW = {"add", "asr", "bne", "cmp", "ldm", "ldr", "ldrsb", "mov", "stm", "str", "strb", "sub", "subs"}
@@ -24,6 +26,7 @@ class Asm:
     lines: list[str] = field(default_factory=list)
     taken: int = 0
     total: int = 0
+    straight: list[tuple[int, int]] = field(default_factory=list)
 
     def op(self, *instructions: str) -> None:
         """Append instructions, one string each."""
@@ -31,6 +34,11 @@ class Asm:
             self.lines.append(text)
             self.taken += 1
             self.total += 1
+
+    def in_any_order(self, body: Asm) -> None:
+        """Append instructions without flags or branches, whose order only registers decide."""
+        self.straight.append((len(self.lines), len(self.lines) + len(body.lines)))
+        self.op(*body.lines)
 
     def label(self, number: int) -> None:
         """A local label; branch to it with `1b` or `1f`."""
@@ -67,9 +75,15 @@ class Asm:
             self.op(f"movt {register}, #{value >> 16}")
 
     def function(self, name: str, parameters: Sequence[str], comment: Sequence[str], core: str) -> str:
-        """The C definition of the whole as a naked function. Cortex-M4 fetches words: there all
-        instructions are 32 bits wide and lie on words, or it would stall at each that does not."""
-        lines = [".balign 4", *map(_wide, self.lines)] if core == "cortex-m4" else self.lines
+        """The C definition of the whole as a naked function. For Cortex-M7 straight-line code is put in
+        order. Cortex-M4 fetches words: there all instructions are 32 bits wide and lie on words, or it
+        would stall at each that does not."""
+        lines = list(self.lines)
+        if core == "cortex-m7":
+            for first, after in self.straight:
+                lines[first:after] = interleave(tuple(lines[first:after]))
+        elif core == "cortex-m4":
+            lines = [".balign 4", *map(_wide, lines)]
         body = "\n".join(f'        "{line}\\n\\t"' for line in lines)
         arguments = ", ".join(f"{p} __attribute__((unused))" for p in parameters)
         about = "\n".join(f" * {line}" if line else " *" for line in comment).replace(" * ", "/* ", 1)

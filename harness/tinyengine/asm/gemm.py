@@ -43,7 +43,7 @@ _PARAMETERS = (
     "const int32_t *stream_end",
     "uint32_t stride",
 )
-_BLOCKS, _BLOCKS_END, _STREAM, _OUT, _OUT_NEXT, _OUT_BASE, _BLOCK_END, _ADDEND = range(0, 32, 4)
+_BLOCKS, _BLOCKS_END, _STREAM, _OUT, _OUT_BASE, _BLOCK_END, _ADDEND = 0, 4, 8, 12, 20, 24, 28
 _FRAME = 32
 _STREAM_END, _STRIDE, _BLOCK_BYTES = (_FRAME + SAVED + at for at in (0, 4, 8))  # on the caller's stack
 
@@ -159,27 +159,32 @@ class Gemm:
         a.op(f"str r1, [sp, #{_STREAM}]")
         per_step = a.lap()
         a.label(2)
-        a.op(f"ldr r1, [sp, #{_STREAM}]")
+        body = Asm()
+        body.op(f"ldr r1, [sp, #{_STREAM}]")
         if turn:
-            a.op(f"ldr r3, [sp, #{_BLOCK_BYTES}]", "add r3, r0", f"str r3, [sp, #{_BLOCK_END}]")
-        self._load_bias(a, spread=turn > 0)
-        pipelined = self.core == "cortex-m7" and self.pixels == 4
+            body.op(f"ldr r3, [sp, #{_BLOCK_BYTES}]", "add r3, r0", f"str r3, [sp, #{_BLOCK_END}]")
+        self._load_bias(body, spread=turn > 0)
+        pipelined = self.core == "cortex-m7" and (turn or 2) * self.pixels % 2 == 0
         if pipelined:
-            a.op("ldr r2, [r1], #4", "ldr r12, [r0]", "ldr lr, [r0, #4]")
-        per_block = a.lap()
+            body.op("ldr r2, [r1], #4", "ldr r12, [r0]", "ldr lr, [r0, #4]")
         if turn:
+            a.in_any_order(body)
+            per_block = a.lap()
+            body = Asm()
             a.label(3)
             for k in range(turn):
-                self._pair(a, k, pipelined, first=False, last=False)
-            a.op(f"add r0, #{4 * self.pixels * turn}")
-            a.op(f"ldr r3, [sp, #{_BLOCK_END}]", "cmp r0, r3", "bne 3b")
+                self._pair(body, k, pipelined, first=False, last=False)
+            body.op(f"add r0, #{4 * self.pixels * turn}", f"ldr r3, [sp, #{_BLOCK_END}]")
+            a.in_any_order(body)
+            a.op("cmp r0, r3", "bne 3b")
             per_block += a.lap() * (self.pairs // turn)
+            body = Asm()
         else:
+            per_block = 0
             for k in range(self.pairs):
-                self._pair(a, k, pipelined, first=k == 0, last=k == self.pairs - 1)
-        self._epilogue(a, pipelined)
-        if not turn:
-            a.add("r0", self.block_bytes, "r3")
+                self._pair(body, k, pipelined, first=k == 0, last=k == self.pairs - 1)
+            body.add("r0", self.block_bytes, "r3")
+        self._epilogue(a, body, pipelined)
         a.op(f"ldr r3, [sp, #{_BLOCKS_END}]", "cmp r0, r3", "bne 2b")
         per_block += a.lap()
         a.op(f"ldr r2, [sp, #{_OUT_BASE}]")
@@ -250,8 +255,9 @@ class Gemm:
                 for c in reversed(range(self.channels)):
                     a.op(self._smlad(q, c, ("r12", "lr")[q % 2], first))
 
-    def _epilogue(self, a: Asm, pipelined: bool) -> None:
-        """Separate the two sums, requantise, store, and move the output pointer to the next block."""
+    def _epilogue(self, a: Asm, body: Asm, pipelined: bool) -> None:
+        """Separate the two sums, requantise, store, and move the output pointer to the next block, behind
+        what `body` holds already."""
         accs = [[self._acc(p, c) for p in range(self.pixels)] for c in range(self.channels)]
         proved, each = self.post.kind == "proved", self.post.constants
         common = self.post.addend is not None
@@ -259,51 +265,58 @@ class Gemm:
             constants = ["r2", "r3", "lr"][: 1 + self.channels]
         else:
             constants = ["r2", "r3", "r12"][: 3 if proved else each]
-        _load(a, constants[1:] if pipelined else constants)
+        _load(body, constants[1:] if pipelined else constants)
         if common:
-            a.op(f"ldr r12, [sp, #{_ADDEND}]")
+            body.op(f"ldr r12, [sp, #{_ADDEND}]")
         for p in range(self.pixels):
             if self.channels == 2:
-                a.op(f"sub {accs[1][p]}, {accs[1][p]}, {accs[0][p]}")
+                body.op(f"sub {accs[1][p]}, {accs[1][p]}, {accs[0][p]}")
             if proved:
-                a.op(f"add {accs[0][p]}, r2, {accs[0][p]}, lsl #8")
-        self.post.finish(a, accs[0], *(("r3", "r12", "") if proved else ("r2", "r3", "r12")))
+                body.op(f"add {accs[0][p]}, r2, {accs[0][p]}, lsl #8")
+        self.post.finish(body, accs[0], *(("r3", "r12", "") if proved else ("r2", "r3", "r12")))
         if self.channels == 2:
             if common:
-                self.post.finish(a, accs[1], "lr", "r12", "")
+                self.post.finish(body, accs[1], "lr", "r12", "")
             else:
                 if not proved:
                     for r in accs[1]:
-                        a.op(f"asr {r}, {r}, #8")
-                _load(a, ["r2", "r3", "r12"][:each])
-                self.post.finish(a, accs[1], "r2", "r3", "r12")
-        (self._store_planes if self.planar else self._store_pixels)(a, accs)
+                        body.op(f"asr {r}, {r}, #8")
+                _load(body, ["r2", "r3", "r12"][:each])
+                self.post.finish(body, accs[1], "r2", "r3", "r12")
+        if self.post.clamps:  # comparisons set flags
+            a.in_any_order(body)
+        stores = a if self.post.clamps else body
+        stores.op(f"ldrd r2, r3, [sp, #{_OUT}]")
+        (self._store_planes if self.planar else self._store_pixels)(stores, accs)
+        stores.op(f"strd r2, r3, [sp, #{_OUT}]" if self.planar else f"str r2, [sp, #{_OUT}]")
+        if not self.post.clamps:
+            a.in_any_order(body)
 
     def _store_planes(self, a: Asm, accs: list[list[str]]) -> None:
-        """Pixel after pixel, each channel in its plane."""
-        a.op(f"ldrd lr, r12, [sp, #{_OUT}]")
-        for p in range(self.pixels):
-            for acc, plane in zip(accs, ("lr", "r12"), strict=False):
-                self.post.saturate(a, acc[p])
-                a.op(f"strb {acc[p]}, [{plane}], #1")
-        a.op(f"strd lr, r12, [sp, #{_OUT}]" if self.channels == 2 else f"str lr, [sp, #{_OUT}]")
+        """Each channel in its plane. Cortex-M7 stores a byte in more than two cycles, four at once in one."""
+        for own, plane in zip(accs, ("r2", "r3"), strict=False):
+            for r in own:
+                self.post.saturate(a, r)
+            if self.core == "cortex-m7" and self.pixels == 4:
+                a.op(f"bfi {own[0]}, {own[1]}, #8, #8", f"bfi {own[2]}, {own[3]}, #8, #8")
+                a.op(f"pkhbt {own[0]}, {own[0]}, {own[2]}, lsl #16", f"str {own[0]}, [{plane}], #4")
+            else:
+                a.op(*(f"strb {r}, [{plane}], #1" for r in own))
 
     def _store_pixels(self, a: Asm, accs: list[list[str]]) -> None:
         """Both channels of a pixel lie side by side and are stored at once."""
-        a.op(f"ldrd lr, r12, [sp, #{_OUT}]")
-        places = ("[lr]", "[lr, r12]", "[lr, r12, lsl #1]", "[lr, r3]")
+        places = ("[r2]", "[r2, r3]", "[r2, r3, lsl #1]", "[r2, r12]")
+        for own in accs:
+            for r in own:
+                self.post.saturate(a, r)
         if self.pixels > 2:
-            a.op("add r3, r12, r12, lsl #1")
+            a.op("add r12, r3, r3, lsl #1")
         for p, place in zip(range(self.pixels), places, strict=False):
-            first = accs[0][p]
-            self.post.saturate(a, first)
             if self.channels == 2:
-                self.post.saturate(a, accs[1][p])
-                a.op(f"bfi {first}, {accs[1][p]}, #8, #8", f"strh {first}, {place}")
+                a.op(f"bfi {accs[0][p]}, {accs[1][p]}, #8, #8", f"strh {accs[0][p]}, {place}")
             else:
-                a.op(f"strb {first}, {place}")
-        a.op("add lr, " + {1: "r12", 2: "lr, r12, lsl #1", 3: "r3", 4: "lr, r12, lsl #2"}[self.pixels])
-        a.op(f"str lr, [sp, #{_OUT}]")
+                a.op(f"strb {accs[0][p]}, {place}")
+        a.op("add r2, " + {1: "r3", 2: "r2, r3, lsl #1", 3: "r12", 4: "r2, r3, lsl #2"}[self.pixels])
 
 
 def _load(a: Asm, registers: list[str]) -> None:

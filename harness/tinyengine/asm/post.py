@@ -48,9 +48,14 @@ class Post:
         return 1 + (self.addend is None) + (self.shift is None)
 
     @property
+    def clamps(self) -> bool:
+        """The activation's range is narrower than int8's."""
+        return (self.low, self.high) != (-128, 127)
+
+    @property
     def tag(self) -> str:
         """Part of a symbol name."""
-        clamp = "" if (self.low, self.high) == (-128, 127) else f"_{self.low + 128}to{self.high + 128}"
+        clamp = f"_{self.low + 128}to{self.high + 128}" if self.clamps else ""
         addend = "" if self.addend is None else f"a{self.addend & 0xFFFFFFFF:x}"
         return f"{self.kind[0]}{'v' if self.shift is None else self.shift}{addend}{clamp}"
 

@@ -262,13 +262,14 @@ def _estimate(cycles: Cycles | None) -> Estimate | None:
 
 
 def _provenance(case: Case, firmware: Firmware, raw: RawRun) -> dict[str, str]:
-    options = case.options
+    options, ports = case.options, firmware.sources
     return {
         "build_id": firmware.id,
         "compiler": firmware.compiler,
         "flags": firmware.flags,
+        "defines": " ".join(f"-D{name}" for name in firmware.sources.defines),
         "prefer": options.prefer,
-        "float_io": str(options.float_io).lower(),
+        "float_io": str(any(p.dtype is DType.FLOAT32 for p in (*ports.inputs, *ports.outputs))).lower(),
         "disabled": ",".join(sorted(options.disabled)),
         **raw.hello.conditions(),
         "instrumentation_bytes": str(firmware.instrumentation),

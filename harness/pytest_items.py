@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tinyhil.errors import TinyhilError
+from tinyhil.errors import MissingTool, TinyhilError
 from tinyhil.harness.boards import Board, get_board
 from tinyhil.harness.engine import Engine, Options
 from tinyhil.harness.engines import get_engine, table_of
@@ -64,7 +64,11 @@ class HilSession:
 
     def measure(self, case: Case) -> Measurement:
         """A good measurement; Failed if it was made and is not good, BenchError if it could not be."""
-        record = self.runner.measure(case)
+        try:
+            record = self.runner.measure(case)
+        except MissingTool as error:
+            self.records.append(self.runner.missing(case, error))
+            raise
         self.records.append(record)
         if record.error is not None:
             raise Failed(f"{record.error.code}: {record.error.message}")

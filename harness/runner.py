@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 import tinyhil
-from tinyhil.errors import BenchError, TinyhilError, UsageError
+from tinyhil.errors import BenchError, MissingTool, TinyhilError, UsageError
 from tinyhil.harness.bench.map import places_of, read_map
 from tinyhil.harness.boards import Board
 from tinyhil.harness.build import Program, build, check_fit
@@ -93,6 +93,14 @@ class Runner:
         except TinyhilError as error:
             record = failed(case, error, target.mode)
         return self.keep(record)
+
+    def missing(self, case: Case, error: MissingTool) -> Measurement:
+        """The row of a case that `measure` could not even try: it says what is missing. It is stored where
+        there is nothing else to show, so that it never hides figures of a day when all was there."""
+        record = failed(case, error, self.target(case.board).mode)
+        rows = self.store.query(model=record.model.name, engine=record.engine.name, board=record.board)
+        known = any(row.error is None and row.mode == record.mode for row in rows)
+        return record if known else self.keep(record)
 
     def keep(self, record: Measurement, *, once: bool = False) -> Measurement:
         """Stores `record` with what is true of the whole session. With `once`, a good record is stored

@@ -28,10 +28,11 @@ def summary_lines(records: Sequence[Measurement], width: int = 132) -> list[str]
     table.add_column("output")
     for record in records:
         table.add_row(*_row(record))
-    return _lines(table, width)
+    return table_lines(table, width)
 
 
-def _lines(table: Table, width: int) -> list[str]:
+def table_lines(table: Table, width: int) -> list[str]:
+    """The table as lines of text of at most `width` characters."""
     stream = StringIO()
     Console(file=stream, width=width, color_system=None).print(table)
     return stream.getvalue().rstrip().splitlines()
@@ -40,7 +41,7 @@ def _lines(table: Table, width: int) -> list[str]:
 def _row(record: Measurement) -> list[str]:
     verdict = "exact" if record.correct and record.correct.bit_exact else "-"
     if record.error:
-        verdict = record.error.code
+        verdict = "not run" if record.error.untried else record.error.code
     return [
         record.model.name,
         record.engine.name,
@@ -68,29 +69,3 @@ def _latency(estimate: Estimate | None, clock_hz: int) -> str:
 
 def _milliseconds(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def versus_lines(records: Sequence[Measurement], baseline: str = "tinyengine", width: int = 132) -> list[str]:
-    """The engines of each network and board side by side; ratios have the baseline engine as 1 and
-    exist only between good rows of one kind."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for head in ("network", "board", "engine"):
-        table.add_column(head)
-    for head in ("instructions\ncounted", "ratio", "peak RAM\nB", "ratio", "flash\nB", "ratio"):
-        table.add_column(head, justify="right")
-    table.add_column("output")
-    for record in sorted(records, key=lambda r: (r.model.name, r.board, r.engine.name != baseline)):
-        same = (record.model.name, record.board, record.mode, baseline)
-        base = next((r for r in records if (r.model.name, r.board, r.mode, r.engine.name) == same), None)
-        cells: list[str] = []
-        for value, against in zip(_figures(record), _figures(base) if base else (None,) * 3, strict=True):
-            cells += [_number(value), f"{value / against:.2f}" if value and against else "-"]
-        verdict = record.error.code if record.error else "exact"
-        table.add_row(
-            record.model.name, f"{record.board} ({record.mode})", record.engine.name, *cells, verdict
-        )
-    return _lines(table, width)
-
-
-def _figures(record: Measurement) -> tuple[int | None, int | None, int | None]:
-    return record.instructions, record.peak_ram.total if record.peak_ram else None, record.flash

@@ -31,9 +31,12 @@ def summary_markdown(
 
 
 def _verdict(records: Sequence[Measurement], findings: Sequence[Finding], failed: Sequence[Finding]) -> str:
-    errors = sum(record.error is not None for record in records)
-    words = [f"{len(records)} measurements"]
+    failures = [record.error for record in records if record.error is not None]
+    untried = sum(failure.untried for failure in failures)
+    errors = len(failures) - untried
+    words = [f"{len(records) - untried} measurements"]
     words += [f"{errors} with an error"] if errors else []
+    words += [f"{untried} not run"] if untried else []
     words += [f"{len(failed)} of {len(findings)} gates failed"] if failed else []
     words += [f"all {len(findings)} gates passed"] if findings and not failed else []
     return ", ".join(words)

@@ -6,7 +6,8 @@ The words of `Measurement.provenance`. Whoever measures writes them, whoever com
 key                    meaning                                                    stored with
 =====================  =========================================================  ===========
 compiler               `arm-none-eabi-gcc 12.2.1`                                 build
-flags                  effective compiler flags, in order                         build
+flags                  effective compiler flags, in order, without macros         build
+defines                macros that the engine's own sources are compiled with     build
 build_id               of the firmware: the hash of everything that went into it  build
 prefer                 what the engine was asked to prefer: speed, ram or flash   build
 float_io               whether the device converts float inputs and outputs       build
@@ -36,7 +37,17 @@ from dataclasses import dataclass
 from tinyhil.results.record import Measurement
 
 BUILD_KEYS = frozenset(
-    {"compiler", "flags", "build_id", "prefer", "float_io", "disabled", "instrumentation_bytes", "libraries"}
+    {
+        "compiler",
+        "flags",
+        "defines",
+        "build_id",
+        "prefer",
+        "float_io",
+        "disabled",
+        "instrumentation_bytes",
+        "libraries",
+    }
 )
 
 UNREADABLE = "not readable"

@@ -100,6 +100,11 @@ class Failure:
     code: str
     message: str
 
+    @property
+    def untried(self) -> bool:
+        """Whether nothing was tried, since a tool or a library kit is missing: no verdict on the network."""
+        return self.code == "MissingTool"
+
 
 @dataclass(frozen=True)
 class Measurement:

@@ -72,7 +72,8 @@ class Shared:
 
 @dataclass(frozen=True)
 class Unit:
-    """One program, ready to be built. `id` is the hash of everything that goes into the ELF."""
+    """One program, ready to be built. `id` is the hash of everything that goes into the ELF; `flags` are
+    the compiler's, without the engine's own macros, so that engines can be compared by them."""
 
     id: str
     program: Program
@@ -93,13 +94,8 @@ def make_unit(program: Program, toolchain: Toolchain) -> Unit:
     shared = _shared(board, program.emulated, toolchain)
     script = "" if board.is_native else linker_script(program)
     marks = () if board.is_native or program.emulated else ("-DTINYHIL_LAYER_MARKS",)
-    flags = (
-        *toolchain.machine,
-        *toolchain.compile,
-        *sources.cflags,
-        *(f"-D{define}" for define in sources.defines),
-        *marks,
-    )
+    compiled = (*toolchain.machine, *toolchain.compile, *sources.cflags, *marks)
+    flags = (*compiled, *(f"-D{define}" for define in sources.defines))
     link_flags = (*toolchain.machine, *toolchain.link, *(() if board.is_native else ("-T", "firmware.ld")))
     identity = _hash(
         dict(sources.files),
@@ -142,7 +138,7 @@ def make_unit(program: Program, toolchain: Toolchain) -> Unit:
         link=_link(program, identity, tuple(step.target for step in objects), shared, toolchain),
         shared=shared,
         compiler=toolchain.version,
-        flags=" ".join(flags),
+        flags=" ".join(compiled),
     )
 
 

@@ -38,14 +38,29 @@ def open_store(store: Path | None) -> tuple[Settings, Store]:
 @_unlike_option
 @_store_option
 @click.option("--engines", is_flag=True, help="Compare the engines of the newest records instead.")
-def compare(sides: Sequence[str], rules: str, unlike: bool, store: Path | None, engines: bool) -> None:
+@click.option("--layers", is_flag=True, help="With --engines: every layer, side by side.")
+@click.option("--model", help="With --engines: only this network.")
+@click.option("--board", help="With --engines: only this board.")
+def compare(
+    sides: Sequence[str],
+    rules: str,
+    unlike: bool,
+    store: Path | None,
+    engines: bool,
+    layers: bool,
+    model: str | None,
+    board: str | None,
+) -> None:
     """Hold HEAD (default: the newest records) against BASE: a saved name, git:REV, or a JSON file.
 
-    Exits 1 if something got worse than the rules allow.
+    Exits 1 if something got worse than the rules allow. With --engines there is no BASE: the engines of
+    each network and board are held against tinyengine, whose ratio is 1.
     """
     if engines:
-        _engines(store)
+        _engines(store, layers, model, board)
         return
+    if layers or model or board:
+        raise click.UsageError("--layers, --model and --board go with --engines")
     if not 1 <= len(sides) <= 2:
         raise click.UsageError("compare with what? A saved name, git:REV, or a JSON file")
     findings = _findings(sides, rules, unlike, store)[1]
@@ -67,12 +82,17 @@ def _findings(
     return head, compare_records(head, base, parse_rules(rules), allow_unlike=unlike)
 
 
-def _engines(store: Path | None) -> None:
-    from tinyhil.harness.terminal import versus_lines
+def _engines(store: Path | None, layers: bool, model: str | None, board: str | None) -> None:
+    from tinyhil.harness.reporting import ceilings
+    from tinyhil.harness.versus import versus_lines
+    from tinyhil.results.reference import load_references
 
     with open_store(store)[1] as opened:
-        for line in versus_lines(opened.latest()):
-            click.echo(line)
+        records = [r for r in opened.latest() if model in (None, r.model.name) and board in (None, r.board)]
+    if not records:
+        raise UsageError(f"no record of {model or 'any network'} on {board or 'any board'}")
+    for line in versus_lines(records, references=load_references(), ceilings=ceilings(), layers=layers):
+        click.echo(line)
 
 
 @click.command()

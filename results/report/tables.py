@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tinyhil.results.metrics import METRICS, Metric, latency
+from tinyhil.results.notes import compiled_with, notes_of, optimisation
 from tinyhil.results.quantities import format_duration, format_interval, format_size, significant
 from tinyhil.results.record import Measurement
 from tinyhil.results.reference.loader import Reference
@@ -65,6 +66,7 @@ def results_table(records: Sequence[Measurement], caption: str, baseline: str, n
     columns += [Column("Latency", kind) for kind in waits]
     columns += [Column(m.title.removeprefix("Estimated ").capitalize(), m.kind) for m in times]
     columns += [Column(m.title) for m in sizes]
+    columns += [] if network else [Column("Compiled", numeric=False), Column("Notes", numeric=False)]
     rows = []
     for record in records:
         group = next((g for g in contests(records) if record in g), [record])
@@ -75,6 +77,7 @@ def results_table(records: Sequence[Measurement], caption: str, baseline: str, n
         row += [output_cell(record)]
         row += [_latency_cell(record, kind, group, rival) for kind in waits]
         row += [_metric_cell(record, m, group, rival) for m in [*times, *sizes]]
+        row += [] if network else [_compiled_cell(record), Cell("; ".join(notes_of(record)) or "–", "")]
         rows.append(tuple(row))
     return Table(caption, tuple(columns), tuple(rows))
 
@@ -86,6 +89,8 @@ def _network_cell(record: Measurement) -> Cell:
 
 def output_cell(record: Measurement) -> Cell:
     """Whether the output was right; an error takes the place of all numbers."""
+    if record.error is not None and record.error.untried:
+        return Cell("not run", "3", look="warn", hint=record.error.message)
     if record.error is not None:
         return Cell(record.error.code, "3", look="bad", hint=record.error.message)
     if record.correct is None:
@@ -98,6 +103,11 @@ def output_cell(record: Measurement) -> Cell:
         look="warn",
         hint=f"reference: {record.correct.reference}",
     )
+
+
+def _compiled_cell(record: Measurement) -> Cell:
+    words = optimisation(record)
+    return Cell(words or "–", words, hint="\n".join(compiled_with(record)))
 
 
 def _latency_cell(

@@ -60,7 +60,8 @@ def engine_colours(records: Sequence[Measurement], first: str) -> dict[str, int]
 
 def tiles(records: Sequence[Measurement], baseline: str) -> tuple[Tile, ...]:
     """The headline: how much was measured, how much of it is correct, and who is fastest."""
-    failed = sum(r.error is not None for r in records)
+    failed = sum(r.error is not None and not r.error.untried for r in records)
+    untried = sum(r.error is not None and r.error.untried for r in records)
     checked = [r for r in records if r.correct is not None and r.error is None]
     exact = sum(r.correct is not None and r.correct.bit_exact for r in checked)
     networks = len({r.model.name for r in records})
@@ -82,6 +83,8 @@ def tiles(records: Sequence[Measurement], baseline: str) -> tuple[Tile, ...]:
         result.append(Tile(f"{won} of {len(races)}", f"comparisons in which {baseline} is fastest"))
     if failed:
         result.append(Tile(str(failed), f"run{_s(failed)} ended with an error", "bad"))
+    if untried:
+        result.append(Tile(str(untried), "not run: a tool or a library kit is missing", "warn"))
     return tuple(result)
 
 

@@ -1,10 +1,13 @@
-"""The engines by name. Third parties add theirs with an entry point in the group `tinyhil.engines`."""
+"""The engines by name. Others add theirs with `[engines.NAME] factory = "module:function"` in their settings,
+or, in a package that is installed, with an entry point in the group `tinyhil.engines`."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from functools import cache
-from importlib.metadata import EntryPoints, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from tinyhil.errors import UsageError
@@ -76,11 +79,27 @@ def table_of(name: str, tables: Mapping[str, Mapping[str, Any]]) -> Mapping[str,
     return tables.get(name) or tables.get(name.split("+")[0], {})
 
 
+def _of_the_user(name: str, words: str) -> Factory:
+    """What `factory` names in the user's table: `module:function`, found in the project's folder too."""
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
+    try:
+        factory: Factory = EntryPoint(name, words, "tinyhil.engines").load()
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(
+            f"[engines.{name}] factory = {words!r} cannot be imported from {here} ({error}); "
+            'it wants "module:function", see docs/engines.md'
+        ) from error
+    return factory
+
+
 def get_engine(name: str, table: Mapping[str, Any] | None = None) -> Engine:
     """The engine called `name`, set up from its `[engines.NAME]` table; UsageError lists the known."""
     factory = BUILT_IN.get(name)
     for point in _third_party().select(name=name):
         factory = point.load()
+    if table and "factory" in table:
+        factory = _of_the_user(name, str(table["factory"]))
     if factory is None:
         raise UsageError(f"unknown engine {name!r}; known are {', '.join(engine_names())}")
     return factory(table or {})

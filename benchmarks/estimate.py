@@ -1,9 +1,10 @@
 """How long an estimate takes for a firmware of 10,000 blocks; the goal is less than a second.
 
-The blocks are put together at random from the instructions of int8 kernels, 2 to 20 each, and run as
-unevenly as real ones, where some hundreds of blocks make 99.95 % of the instructions: the n-th busiest
-1/n^2 as often as the first. Everything is new to the
-model, so decoding is part of the time.
+The blocks are put together at random from the instructions of int8 kernels, 2 to 20 each. "uneven": they
+run as unevenly as real ones, where some hundreds of blocks make 99.95 % of the instructions: the n-th
+busiest 1/n^2 as often as the first. "flat": all as often, so that every one of 30,000 steps is simulated.
+Everything is new to the model, so decoding is part of the time. Processor seconds: a busy computer with two
+threads per core shows up to twice as many as an idle one.
 
     python benchmarks/estimate.py [--blocks 10000]
 """
@@ -37,14 +38,15 @@ def random_code(random: np.random.Generator) -> bytes:
     return b"".join(half.to_bytes(2, "little") for half in halves)
 
 
-def random_trace(count: int, random: np.random.Generator) -> Trace:
+def random_trace(count: int, random: np.random.Generator, flat: bool = False) -> Trace:
     """A trace of `count` blocks, each followed by itself and by two others."""
     blocks, address = [], 0x0800_0000
     for _ in range(count):
         code = random_code(random)
         blocks.append(Block(address, (len(code) - 2) // 4 + 1, code))
         address += len(code)
-    often = np.maximum(1, 1e9 / np.arange(1.0, count + 1) ** 2).astype(np.int64)
+    rank = np.ones(count) if flat else np.arange(1.0, count + 1)
+    often = np.maximum(1, 1e9 / rank**2).astype(np.int64)
     places = np.arange(count)
     others = [np.stack([places, random.integers(0, count, count), often // 4], axis=1) for _ in range(2)]
     edges = np.concatenate([np.stack([places, places, often], axis=1), *others])
@@ -61,11 +63,15 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=10_000)
     count = parser.parse_args().blocks
     for board in ("stm32f746", "nucleo-l4r5zi"):
-        trace = random_trace(count, np.random.default_rng(len(board)))
-        start = time.process_time()
-        found = estimate(trace, get_board(board)).total
-        seconds = time.process_time() - start
-        print(f"{board:<16}{count:>8,} blocks {seconds:6.2f} s  ({found.instructions:,} instructions)")
+        for flat in (False, True):
+            trace = random_trace(count, np.random.default_rng(len(board) + flat), flat)
+            start = time.process_time()
+            found = estimate(trace, get_board(board)).total
+            seconds = time.process_time() - start
+            how = "flat" if flat else "uneven"
+            print(
+                f"{board:<16}{count:>8,} blocks, {how:<7}{seconds:6.2f} s  ({found.instructions:,} instructions)"
+            )
 
 
 if __name__ == "__main__":

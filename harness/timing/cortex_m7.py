@@ -71,17 +71,16 @@ _FORBIDDEN |= {
 }
 _PAIRS = tuple(tuple((a, b) not in _FORBIDDEN for b in range(12)) for a in range(12))
 
-# Where an operand is taken: from the late ALU's result, before the early ALU, behind the multiplier.
-_LATE, _EARLY, _BEHIND, _FACTOR = range(4)
+# Where an operand is taken: from the late ALU's result, before the early ALU, behind the multiplier, as a
+# factor. Each is a quarter of a table of 256 times; a register's place in a quarter is its number.
+_LATE, _EARLY, _BEHIND, _FACTOR = 0, 64, 128, 192
+_REGISTER = 63
 
 _EXTRACTS = {"ubfx", "sbfx", "rbit", "rev", "rev16", "revsh", "bfi", "bfc", "pkhbt", "pkhtb"}
 _EXTRACTS |= {"sxtab", "sxtah", "uxtab", "uxtah", "sxtab16", "uxtab16"}
 _REVERSES = {"rev", "rev16", "revsh", "rbit"}
 _ONE_CYCLE_FLOAT = {"vabs", "vneg", "vcmp", "vcmpe", "vmrs", "fmstat", "vmax", "vmin", "vmaxnm", "vminnm"}
 
-# Which part of the early ALU may take the instruction: "add, sub, mov from older op only; shifts from
-# older or younger op provided that the other is not ... using early alu shifter"
-_LATE_ONLY, _ADDER, _SHIFTER = range(3)
 # What a fused multiply-add shortly before does to an instruction.
 _FREE, _FIRST_ONLY, _NEVER = range(3)
 
@@ -90,13 +89,15 @@ class _Step(NamedTuple):
     """One instruction, ready for the inner loop. Cycles count from its issue."""
 
     kind: int  # issue class
-    reads: tuple[tuple[int, int], ...]  # (register, where it is taken)
-    writes: tuple[int, ...]
+    reads: tuple[int, ...]  # register + where it is taken
+    inputs: tuple[int, ...]  # the same for the early ALU; (-1,) if that cannot take the instruction
+    shifts: bool  # ... and it is the shifter there that would
+    writes: tuple[int, ...]  # without the address register
     updated: int  # address register with a new value, -1: none
-    early: int  # which part of the early ALU may take it
     to_late: int  # cycles until the result serves the late ALU,
     to_early: int  # ... what lies in front of it,
-    to_behind: int  # ... the adder behind the multiplier
+    to_behind: int  # ... the adder behind the multiplier,
+    to_factor: float  # ... a multiplier
     holds: int  # cycles of the issue stage
     narrow: bool  # stores a byte or half-word
     bank: tuple[int, int] | None  # base register and bank of a load, if known
@@ -172,14 +173,8 @@ def _latency(i: Instruction, holds: int) -> tuple[int, int, int]:
 def _step(i: Instruction) -> _Step:
     where = {INDEX: _EARLY, SHIFTED: _EARLY, ADDEND: _BEHIND, DATA: _BEHIND}
     default = _FACTOR if i.kind == "multiply" else _LATE
-    reads = tuple((register, where.get(how, default)) for register, how in i.reads)
-    holds = _holds(i)
-    early = _LATE_ONLY
-    if i.kind == "add_move" and i.mnemonic != "rsb":
-        early = _ADDER
-    elif i.kind == "shift":
-        early = _SHIFTER
-    narrow = i.kind == "store" and i.words == 0
+    kind, holds = _issue_class(i), _holds(i)
+    adds = i.kind == "add_move" and i.mnemonic != "rsb"
     floats = any(register >= 32 for register in (*i.writes, *(r for r, _ in i.reads)))
     blocked = _FREE
     if floats and (
@@ -188,12 +183,26 @@ def _step(i: Instruction) -> _Step:
         blocked = _NEVER
     elif floats and (i.kind in {"load", "store"} or i.mnemonic == "vmov"):
         blocked = _FIRST_ONLY
-    bank = (
-        (i.base, i.offset >> 2 & 1) if i.kind == "load" and i.base is not None and i.index is None else None
+    to_late, to_early, to_behind = _latency(i, holds)
+    loaded = kind == LOAD or (kind == SOLO and to_late == holds)
+    return _Step(
+        kind,
+        reads=tuple(register + where.get(how, default) for register, how in i.reads),
+        inputs=tuple(register + _EARLY for register, _ in i.reads) if adds or i.kind == "shift" else (-1,),
+        shifts=i.kind == "shift",
+        writes=tuple(w for w in i.writes if w != i.updated),
+        updated=-1 if i.updated is None else i.updated,
+        to_late=to_late,
+        to_early=to_early,
+        to_behind=to_behind,
+        to_factor=to_late + (RULES["multiply_after_load"].value if loaded else 0),
+        holds=holds,
+        narrow=i.kind == "store" and i.words == 0,
+        bank=(i.base, i.offset >> 2 & 1)
+        if i.kind == "load" and i.base is not None and i.index is None
+        else None,
+        blocked=blocked,
     )
-    updated = -1 if i.updated is None else i.updated
-    latency = _latency(i, holds)
-    return _Step(_issue_class(i), reads, i.writes, updated, early, *latency, holds, narrow, bank, blocked)
 
 
 @lru_cache(maxsize=65536)
@@ -201,108 +210,133 @@ def _steps(code: bytes) -> tuple[_Step, ...]:
     return tuple(_step(i) for i in decode_block(code))
 
 
-def _simulate(
-    sections: Sequence[tuple[tuple[_Step, ...], bool]], issues: list[Issue] | None = None
-) -> list[float]:
-    """The cycle at which each section's last instruction issues (or lets the next one issue).
+# Why an instruction did not issue earlier: these, or the place in the table of times of what it waited for.
+_NOTHING, _PAIR, _BANKS, _AFTER_FUSED, _SECOND_AFTER_FUSED, _STORES = range(-1, -7, -1)
+_REASONS = {
+    _NOTHING: "",
+    _BANKS: "two loads, perhaps of the same bank",
+    _AFTER_FUSED: "too soon after a fused multiply-add",
+    _SECOND_AFTER_FUSED: "not second in a pair so soon after a fused multiply-add",
+    _STORES: "store buffer full of narrow stores",
+}
 
-    A section is a block and whether a taken branch led to it, which starts a new cycle.
-    """
-    late, early, behind = [-9.0] * 64, [-9.0] * 64, [-9.0] * 64
-    loaded = [False] * 64
-    after_load = RULES["multiply_after_load"].value
-    narrow_cost, buffer_lag = RULES["narrow_store"].value, RULES["store_buffer"].value
-    cycle, used, older, older_bank = -1.0, 2, PLAIN_ALU, None
-    written = -99.0  # when the store buffer will have written its last narrow store
-    fused, after_fused = -99.0, RULES["after_fused"].value
-    marks = []
-    for steps, taken in sections:
-        if taken:
-            used = 2
-        for step in steps:
-            (
-                kind,
-                reads,
-                writes,
-                updated,
-                may_early,
-                to_late,
-                to_early,
-                to_behind,
-                holds,
-                narrow,
-                bank,
-                blocked,
-            ) = step
-            reason = ""
+
+def _reason(why: int, older: int) -> str:
+    if why == _PAIR:
+        return f"does not pair with a {_NAMES[older]}"
+    if why < 0:
+        return _REASONS[why]
+    register = why & _REGISTER
+    return f"waits for r{register}" if register < 32 else f"waits for s{register - 32}"
+
+
+class _Pipeline:
+    """The state between two instructions. `cycle`: when the last one issued, or let the next one issue."""
+
+    __slots__ = ("cycle", "fused", "older", "older_bank", "times", "used", "written")
+
+    def __init__(self) -> None:
+        self.times = [-9.0] * 256  # when each register serves, by where it is taken
+        self.cycle, self.used = -1.0, 2  # how many issued in `cycle`,
+        self.older: int = PLAIN_ALU  # ... and the class and the bank of the first
+        self.older_bank: tuple[int, int] | None = None
+        self.written = -99.0  # when the store buffer will have written its last narrow store
+        self.fused = -99.0  # when the last fused multiply-add issued
+
+    def copy(self) -> _Pipeline:
+        """Another pipeline in the same state."""
+        other = _Pipeline.__new__(_Pipeline)
+        other.times = self.times.copy()
+        other.cycle, other.used, other.older, other.older_bank = (
+            self.cycle, self.used, self.older, self.older_bank
+        )  # fmt: skip
+        other.written, other.fused = self.written, self.fused
+        return other
+
+    def run(self, steps: Sequence[_Step], taken: bool, issues: list[Issue] | None = None) -> float:
+        """Issues `steps`; after a `taken` branch they start in a new cycle. Returns the cycles they add."""
+        times, cycle, older, older_bank = self.times, self.cycle, self.older, self.older_bank
+        used = 2 if taken else self.used
+        written, fused = self.written, self.fused
+        narrow_cost, buffer_lag, after_fused = _NARROW_STORE, _STORE_BUFFER, _AFTER_FUSED_CYCLES
+        for (
+            kind, reads, inputs, shifts, writes, updated, to_late, to_early, to_behind, to_factor,
+            holds, narrow, bank, blocked,
+        ) in steps:  # fmt: skip
+            why = _NOTHING
             t = cycle
             if used == 2:
                 t += 1
             elif not _PAIRS[older][kind]:
                 t += 1
-                reason = f"does not pair with a {_NAMES[older]}"
+                why = _PAIR
             elif (
                 kind == LOAD
                 and older == LOAD
                 and not (bank and older_bank and bank[0] == older_bank[0] and bank[1] != older_bank[1])
             ):
                 t += 1
-                reason = "two loads, perhaps of the same bank"
-            for register, where in reads:
-                if where == _LATE:
-                    need = late[register]
-                elif where == _EARLY:
-                    need = early[register]
-                elif where == _BEHIND:
-                    need = behind[register]
-                else:
-                    need = late[register] + (after_load if loaded[register] else 0)
-                if need > t:
-                    t = need
-                    reason = f"waits for r{register}" if register < 32 else f"waits for s{register - 32}"
+                why = _BANKS
+            for place in reads:
+                if times[place] > t:
+                    t = times[place]
+                    why = place
             if blocked and t <= fused + after_fused:
                 if blocked == _NEVER:
-                    t, reason = fused + after_fused + 1, "too soon after a fused multiply-add"
+                    t, why = fused + after_fused + 1, _AFTER_FUSED
                 elif t == cycle and used == 1:
-                    t, reason = t + 1, "not second in a pair so soon after a fused multiply-add"
+                    t, why = t + 1, _SECOND_AFTER_FUSED
             if narrow:
                 if written - t > buffer_lag:
                     t = float(-(-(written - buffer_lag) // 1))
-                    reason = "store buffer full of narrow stores"
+                    why = _STORES
                 written = max(written, t) + narrow_cost
             if kind == FUSED:
                 fused = t
-            first = t > cycle
             if issues is not None:
-                issues.append(Issue(t, t - cycle + holds - 1, reason))
+                issues.append(Issue(t, t - cycle + holds - 1, _reason(why, older)))
+            first = t > cycle
             if first:
                 used, older, older_bank = 1, kind, bank
             else:
                 used = 2
-            cycle = t + holds - 1
+            cycle = t
             if holds > 1:
+                cycle += holds - 1
                 used = 2
-            shifter_free = first or older not in (SHIFTED_ALU, EXTRACT)
-            can_early = first if may_early == _ADDER else shifter_free if may_early == _SHIFTER else False
-            if can_early and all(early[register] <= t for register, _ in reads):
-                to_late, to_early, to_behind = 0, 1, 0
-            for register in writes:
-                if register == updated:
-                    late[register] = early[register] = behind[register] = t + 1
-                    loaded[register] = False
+            # "add, sub, mov from older op only; shifts from older or younger op provided that the other is
+            # not ... using early alu shifter" (jnk0le)
+            if first or (shifts and older != SHIFTED_ALU and older != EXTRACT):
+                for place in inputs:
+                    if place < 0 or times[place] > t:
+                        break
                 else:
-                    late[register], early[register], behind[register] = (
-                        t + to_late,
-                        t + to_early,
-                        t + to_behind,
-                    )
-                    loaded[register] = kind == LOAD or (kind == SOLO and to_late == holds)
-        marks.append(cycle)
-    return marks
+                    to_late, to_early, to_behind, to_factor = 0, 1, 0, 0
+            for register in writes:
+                times[register] = t + to_late
+                times[register + 64] = t + to_early
+                times[register + 128] = t + to_behind
+                times[register + 192] = t + to_factor
+            if updated >= 0:
+                times[updated] = times[updated + 64] = times[updated + 128] = times[updated + 192] = t + 1
+        added = cycle - self.cycle
+        self.cycle, self.used, self.older, self.older_bank = cycle, used, older, older_bank
+        self.written, self.fused = written, fused
+        return added
 
 
+_NARROW_STORE, _STORE_BUFFER = RULES["narrow_store"].value, RULES["store_buffer"].value
+_AFTER_FUSED_CYCLES = RULES["after_fused"].value
 _CONTEXT = 8  # instructions of the block before that can still matter
-_WARM, _ROUNDS = 4, 12
+_ROUNDS = 8
+
+
+@lru_cache(maxsize=256)
+def _after(before: bytes) -> _Pipeline:
+    """The pipeline when `before` has run; copy it before use."""
+    pipeline = _Pipeline()
+    pipeline.run(_steps(before)[-_CONTEXT:], True)
+    return pipeline
 
 
 class CortexM7:
@@ -314,20 +348,19 @@ class CortexM7:
 
     def step_cycles(self, before: bytes, block: bytes, address: int, taken: bool) -> float:
         """See `rules.Core`."""
-        marks = _simulate(((_steps(before)[-_CONTEXT:], True), (_steps(block), taken)))
-        return marks[1] - marks[0]
+        return _after(before).copy().run(_steps(block), taken)
 
     def loop_cycles(self, block: bytes, address: int) -> float:
-        """See `rules.Core`; never less than the fetch of the block's bytes."""
-        rounds = [(_steps(block), True)] * _ROUNDS
-        marks = _simulate(rounds[: _WARM + 1])
-        cycles = marks[-1] - marks[-2]
-        if marks[-2] - marks[-3] != cycles or marks[-3] - marks[-4] != cycles:  # not steady yet, or in turns
-            marks = _simulate(rounds)
-            cycles = (marks[-1] - marks[_WARM - 1]) / (_ROUNDS - _WARM)
+        """See `rules.Core`; never less than the fetch of its bytes, or the writing of its narrow stores."""
+        steps, pipeline = _steps(block), _Pipeline()
+        _, one, cycles = (pipeline.run(steps, True) for _ in range(3))
+        if one != cycles:  # not steady yet, or in turns
+            pipeline.run(steps, True)
+            cycles = sum(pipeline.run(steps, True) for _ in range(_ROUNDS)) / _ROUNDS
+        narrow = _NARROW_STORE * sum(step.narrow for step in steps)
         width = int(RULES["fetch_bytes"].value)
         windows = (address + len(block) - 1) // width - address // width + 1
-        return max(cycles, windows)
+        return max(cycles, narrow, windows)
 
     def branch_cycles(self, block: bytes, executed: int, left_taken: int, mispredicted: int) -> float:
         """See `rules.Core`."""
@@ -347,9 +380,11 @@ class CortexM7:
         issues: list[Issue] = []
         steps = _steps(block)
         if before == block and taken:
-            _simulate([(steps, True)] * _ROUNDS, issues)
+            pipeline = _Pipeline()
+            for _ in range(_ROUNDS):
+                pipeline.run(steps, True, issues)
         else:
-            _simulate(((_steps(before)[-_CONTEXT:], True), (steps, taken)), issues)
+            _after(before).copy().run(steps, taken, issues)
         return tuple(issues[-len(steps) :])
 
 
@@ -361,5 +396,5 @@ def _flags_far(block: bytes) -> bool:
     if place is None or instructions[-1].mnemonic != "b":
         return False
     issues: list[Issue] = []
-    _simulate([(_steps(block), True)], issues)
+    _Pipeline().run(_steps(block), True, issues)
     return issues[-1].cycle - issues[place].cycle >= 3

@@ -41,7 +41,7 @@ _BRANCHES = {"b", "bl", "bx", "blx", "cbz", "cbnz", "tbb", "tbh"}
 _NO_RESULT = {"cmp", "cmn", "tst", "teq", "vcmp", "vcmpe"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # compared by identity: hashed often, decoded once
 class Instruction:
     """One Thumb instruction, whatever its address.
 
@@ -223,15 +223,14 @@ def decode_block(code: bytes) -> tuple[Instruction, ...]:
     instructions: list[Instruction] = []
     place = covered = 0
     while place + 2 <= len(code):
-        first = code[place] | code[place + 1] << 8
-        size = 4 if first >> 11 in (0x1D, 0x1E, 0x1F) else 2
+        size = 4 if code[place + 1] >= 0xE8 else 2  # ARMv7-M ARM, A5.1: 11101, 11110 and 11111 begin 32 bits
         instruction = decode(code[place : place + size])
         if covered:
             covered -= 1
-            flags = instruction.kind in {"alu"} and instruction.mnemonic in _NO_RESULT
+            flags = instruction.kind == "alu" and instruction.mnemonic in _NO_RESULT
             instruction = replace(instruction, conditional=True, sets_flags=flags)
         elif instruction.kind == "it":
-            mask = first & 15
+            mask = code[place] & 15
             covered = 4 - ((mask & -mask).bit_length() - 1)
         instructions.append(instruction)
         place += size

@@ -126,11 +126,9 @@ def block_costs(
     off = caches_off(trace, conditions)
     blocks = tuple(_with_code(block, image) for block in trace.blocks)
     sizes = np.array([block.instructions for block in blocks], dtype=np.int64)
-    steps: dict[tuple[int, int], float] = {}
-    for segment in trace.segments:
-        for left, entered in _hot_steps(segment, sizes):
-            if (left, entered) not in steps:
-                steps[left, entered] = _step(core, blocks[left], blocks[entered])
+    # In order of the block left: a core may keep the state that it leaves behind.
+    hot = np.unique(np.concatenate([_hot_steps(s, sizes) for s in trace.segments] or [_NO_STEPS]), axis=0)
+    steps = {(left, entered): _step(core, blocks[left], blocks[entered]) for left, entered in hot.tolist()}
     notes = _notes(trace, board, memory, conditions, off)
     return BlockCosts(
         core, memory, blocks, steps, tuple(trace.regions), off, "dcache" in trace.settings, notes
@@ -196,16 +194,18 @@ def _whole(code: bytes) -> bool:
     return sum(i.size for i in decode_block(code)) == len(code)
 
 
-def _hot_steps(segment: Segment, sizes: NDArray[np.int64]) -> list[list[int]]:
+_NO_STEPS = np.zeros((0, 2), dtype=np.int64)
+
+
+def _hot_steps(segment: Segment, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     """The busiest steps, which together execute at least `_HOT` of the segment's instructions."""
     if not len(segment.edges):
-        return []
+        return _NO_STEPS
     work = segment.edges[:, 2] * sizes[segment.edges[:, 1]]
     order = np.argsort(-work, kind="stable")
     sums = np.cumsum(work[order])
     enough = int(np.searchsorted(sums, _HOT * sums[-1])) + 1
-    hot: list[list[int]] = segment.edges[order[:enough], :2].tolist()
-    return hot
+    return segment.edges[order[:enough], :2]
 
 
 def _step(core: Core, left: Block, entered: Block) -> float:

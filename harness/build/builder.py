@@ -63,8 +63,8 @@ def _finished(program: Program) -> Firmware | BuildError:
         return BuildError(f"{program.sources.engine}: {path} cannot be read as an ELF: {error}")
     if not identity:
         return BuildError(
-            f"{program.sources.engine}: {path} has no th_build_id: it was not linked with tinyhil's runtime. "
-            "docs/engines-peers.md says what such a program is made of."
+            f"{program.sources.engine}: {path} has no th_build_id: it was not linked with tinyhil's runtime, "
+            "or stripped of its symbols. docs/engines-peers.md says what such a program is made of."
         )
     native = program.board.is_native
     return Firmware(

@@ -9,7 +9,7 @@ import pytest
 from peer_kits import RunAll
 
 from tinyhil.errors import BuildError, UsageError
-from tinyhil.harness.boards import get_board
+from tinyhil.harness.boards import Board, get_board
 from tinyhil.harness.build import Program, build
 from tinyhil.harness.deadline import Deadline
 from tinyhil.harness.engine import Options
@@ -21,6 +21,7 @@ from tinyhil.harness.tinyengine import TinyEngine
 
 NATIVE = get_board("native")
 F746 = get_board("stm32f746")
+L4R5 = get_board("nucleo-l4r5zi")
 WRAPPER = Path(__file__).resolve().parents[2] / "docs" / "examples" / "external" / "wrapper.c"
 
 # Ahead-of-time C in the style of TVM's: a pair of structs, a function, memory of its own.
@@ -62,9 +63,9 @@ def exported(tmp_path: Path) -> tuple[Graph, dict[str, object]]:
     return graph, table
 
 
-@pytest.mark.parametrize("board", [NATIVE, F746], ids=lambda board: board.name)
+@pytest.mark.parametrize("board", [NATIVE, F746, L4R5], ids=lambda board: board.name)
 def test_the_worked_example_is_measured_and_exact(
-    board: object, exported: tuple[Graph, dict[str, object]], run_all: RunAll
+    board: Board, exported: tuple[Graph, dict[str, object]], run_all: RunAll
 ) -> None:
     graph, table = exported
     sources = get_engine("external", {graph.name: table}).generate(graph, board, Options())
@@ -90,6 +91,7 @@ def test_a_finished_program_is_run_as_it_is(
     arrays = random_inputs(graph)
     (run,) = run_all(F746, [finished], [arrays])
     assert run.outputs[0][0] == np.ascontiguousarray(reference.run(graph, arrays)[0]).tobytes()
+    assert run.instructions
     assert run.instructions[0] > 0
 
 

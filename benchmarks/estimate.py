@@ -69,9 +69,7 @@ def main() -> None:
             found = estimate(trace, get_board(board)).total
             seconds = time.process_time() - start
             how = "flat" if flat else "uneven"
-            print(
-                f"{board:<16}{count:>8,} blocks, {how:<7}{seconds:6.2f} s  ({found.instructions:,} instructions)"
-            )
+            print(f"{board:<16}{count:>8,} blocks, {how:<7}{seconds:6.2f} s  ({found.value:,.0f} cycles)")
 
 
 if __name__ == "__main__":

@@ -116,15 +116,17 @@ def _build_microbench(board: Board, emulated: bool, cache: Path) -> Firmware:
     return made
 
 
-def _measure_loops(board: Board, cache: Path, timeout: float) -> Mapping[str, int] | None:
-    """Cycles of each loop on the real board; None if there is none on this bench."""
+def _measure_loops(board: Board, cache: Path, timeout: float) -> tuple[Mapping[str, int], str]:
+    """Cycles of each loop on the real board; none, and why, if there is none on this bench."""
     target = Runner(load_settings(Path.cwd())).target(board)
-    if target.mode != "hardware":
-        return None
+    if target.mode == "qemu":
+        return {}, f"No {board.name} on this bench"
     firmware = _build_microbench(board, False, cache)
     run = target.run(firmware, Job(((bytes(4),),), repeats=3), Deadline.after(timeout))
+    if not run.layers:
+        return {}, f"The {board.name} on this bench is emulated, so its counter counts no cycles"
     cycles = [layer.cycles for layer in run.layers[-1]]
-    return {loop.name: c for loop, c in zip(loops(), cycles, strict=True) if c is not None}
+    return {loop.name: c for loop, c in zip(loops(), cycles, strict=True) if c is not None}, ""
 
 
 def _check_table(traced: Traced, core: str) -> tuple[str, int]:
@@ -173,10 +175,10 @@ def calibrate(board_name: str, out: Path | None) -> None:
     settings = load_settings(Path.cwd())
     board = get_board(board_name)
     traced = trace_inference(_build_microbench(board, True, settings.cache), settings.cache, settings.timeout)
-    measured = _measure_loops(board, settings.cache, settings.timeout)
-    if measured is None:
+    measured, why_not = _measure_loops(board, settings.cache, settings.timeout)
+    if not measured:
         table, wrong = _check_table(traced, board.core)
-        click.echo(f"No {board.name} on this bench: nothing is fitted. The model's arithmetic:\n\n{table}")
+        click.echo(f"{why_not}: nothing is fitted. The model's arithmetic:\n\n{table}")
         if wrong:
             raise click.exceptions.Exit(1)
         return

@@ -23,6 +23,7 @@ from tinyhil.harness.deadline import Deadline
 
 _LOCAL = re.compile(r"(?:(?P<name>[^=/:]+)=)?(?:(?P<scheme>file|symlink)://)?(?P<path>[^=]+)")
 _SAID = "libraries.json"
+_failed: dict[Path, MissingTool | BuildError] = {}  # of this process: a minute of trying is enough for all
 _TREE = 64 << 20  # bytes of a local package; more is surely a mistaken path
 
 
@@ -49,8 +50,14 @@ def build_packages(
     local = [_local(name) for name in lib_deps]
     key = _key(local, flags, toolchain)
     kept = cache_dir / "libraries" / key
+    if kept in _failed:
+        raise _failed[kept]
     if not (kept / _SAID).is_file():
-        _build([name for name, _ in local], flags, toolchain, deadline, cache_dir, kept)
+        try:
+            _build([name for name, _ in local], flags, toolchain, deadline, cache_dir, kept)
+        except (MissingTool, BuildError) as error:
+            _failed[kept] = error
+            raise
     said: Mapping[str, Any] = json.loads((kept / _SAID).read_text(encoding="utf-8"))
     return Packages(
         includes=tuple(kept / name for name in said["includes"]),
@@ -118,7 +125,7 @@ def _build(
             )
         said = json.loads(made.read_text(encoding="utf-8"))
         if not said["libraries"] or not all((project / name).is_file() for name in said["libraries"]):
-            raise BuildError(f"lib_deps {', '.join(lib_deps)} did not compile:\n{words[-3000:]}")
+            raise BuildError(f"lib_deps {', '.join(lib_deps)} did not compile:\n{_compilers_words(words)}")
         for key in ("includes", "libraries"):
             said[key] = [_relative(project / name, project) for name in said[key]]
         made.write_text(json.dumps(said), encoding="utf-8")
@@ -129,6 +136,12 @@ def _build(
 def _relative(path: Path, project: Path) -> str:
     """Relative inside the project, so that it may move; a symlinked package stays where it is."""
     return str(path.relative_to(project)) if path.is_relative_to(project) else str(path)
+
+
+def _compilers_words(words: str) -> str:
+    """The first errors of the compiler, else the end of what was said."""
+    errors = [line for line in words.splitlines() if "error:" in line]
+    return "\n".join(errors[:8]) or words[-2000:]
 
 
 def _last_words(words: str) -> str:

@@ -66,7 +66,7 @@ def results_table(records: Sequence[Measurement], caption: str, baseline: str, n
     columns += [Column("Latency", kind) for kind in waits]
     columns += [Column(m.title.removeprefix("Estimated ").capitalize(), m.kind) for m in times]
     columns += [Column(m.title) for m in sizes]
-    columns += [] if network else [Column("Compiled", numeric=False), Column("Notes", numeric=False)]
+    columns += [] if network else [Column("Notes", numeric=False)]
     rows = []
     for record in records:
         group = next((g for g in contests(records) if record in g), [record])
@@ -77,7 +77,7 @@ def results_table(records: Sequence[Measurement], caption: str, baseline: str, n
         row += [output_cell(record)]
         row += [_latency_cell(record, kind, group, rival) for kind in waits]
         row += [_metric_cell(record, m, group, rival) for m in [*times, *sizes]]
-        row += [] if network else [_compiled_cell(record), Cell("; ".join(notes_of(record)) or "–", "")]
+        row += [] if network else [_notes_cell(record)]
         rows.append(tuple(row))
     return Table(caption, tuple(columns), tuple(rows))
 
@@ -105,9 +105,10 @@ def output_cell(record: Measurement) -> Cell:
     )
 
 
-def _compiled_cell(record: Measurement) -> Cell:
-    words = optimisation(record)
-    return Cell(words or "–", words, hint="\n".join(compiled_with(record)))
+def _notes_cell(record: Measurement) -> Cell:
+    """How it was compiled and what is not the same as with the others; all flags in the hint."""
+    words = "; ".join(filter(None, (optimisation(record), *notes_of(record))))
+    return Cell(words or "–", words, look="remark", hint="\n".join(compiled_with(record)))
 
 
 def _latency_cell(
@@ -142,7 +143,8 @@ def _metric_cell(
     notes = []
     if metric.layer and record.model.macs:
         notes.append(f"{significant(value / record.model.macs)}/MAC")
-    notes += _ratio(value, value_of(rival, metric) if rival else None, record is rival)
+    if metric.unit != "cycles":  # the latency beside them has the ratio
+        notes += _ratio(value, value_of(rival, metric) if rival else None, record is rival)
     return Cell(metric.format(value), value, " · ".join(notes), "best" if best else "", f"{value:,.0f}")
 
 

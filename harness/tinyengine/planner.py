@@ -2,13 +2,13 @@
 
 A pure core: `plan` takes requests (size, first and last step of life) and overlaps (pairs that may share
 bytes if one starts far enough below the other) and returns offsets with a proven lower bound. When the
-bound is met the placement is optimal, and the result says so. Two arguments give the bound: the fullest
-step, and chains of overlaps that a smaller arena would force.
+bound is met the placement is optimal, and the result says so.
 
-Method: buffers are placed one after the other at the lowest feasible offset; the order decides. The
-search starts from the orders that are known to be good (by size, by pressure of the fullest step) and
-goes on with seeded swaps of that order until the bound is met or its fixed number of tries is used up,
-so that the result depends on nothing but the input.
+Buffers are first placed one after the other, each as low as possible, in orders that are known to be
+good. The fullest step gives a lower bound: all that is alive, less what overlapping can save at best. If
+the two differ, an exact search (placement.py) is asked for an arena of the bound's size, then for sizes in
+between: each answer lowers the arena or raises the bound, until they meet or the search's steps are used
+up. Nothing depends on a clock.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-ALIGN = 8
-NEAR, FEW = 16, 12  # alignment alone often keeps a plan this many bytes above the bound: then few tries do
+from tinyhil.harness.tinyengine.placement import Conflicts, OutOfSteps, Steps, fit, lowest
+
+STEPS = 400_000  # pairs that the exact search may look at: some tenths of a second
+SWAPS = 30_000  # buffers that are placed in swapped orders where that search is too long
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,11 @@ def _alive(requests: Sequence[Request], step: int) -> set[int]:
     return {i for i, r in enumerate(requests) if r.first <= step <= r.last}
 
 
-def _least(requests: Sequence[Request], overlaps: Sequence[Overlap], alive: set[int], apart: int = -1) -> int:
-    """What `alive` takes together at best; overlap number `apart` is not used."""
+def _least(requests: Sequence[Request], overlaps: Sequence[Overlap], alive: set[int]) -> int:
+    """What `alive` takes together at best."""
     savings: dict[int, int] = {}
-    for number, o in enumerate(overlaps):
-        if number != apart and o.output in alive and o.dying in alive:
+    for o in overlaps:
+        if o.output in alive and o.dying in alive:
             a, b = requests[o.output].size, requests[o.dying].size
             savings[o.output] = savings.get(o.output, 0) + a + b - _union(a, b, o.gap)
     saved = sum(min(s, requests[i].size) for i, s in savings.items())
@@ -82,88 +84,25 @@ def lower_bound(requests: Sequence[Request], overlaps: Sequence[Overlap]) -> int
     return max((_least(requests, overlaps, _alive(requests, step)) for step in steps), default=0)
 
 
-def none_below(requests: Sequence[Request], overlaps: Sequence[Overlap], arena: int) -> bool:
-    """Proves that no placement smaller than `arena` exists; False if this argument does not decide.
-
-    In a smaller arena some pairs must overlap, for apart they would not fit beside what else is alive.
-    Each forces offset(dying) >= offset(output) + gap. Followed from layer to layer these differences
-    add up, and the top of some buffer cannot lie below `arena`.
-    """
-    forced: dict[int, list[tuple[int, int]]] = {}
-    for number, o in enumerate(overlaps):
-        alive = _alive(requests, requests[o.output].first)
-        if _least(requests, overlaps, alive, number) >= arena:
-            forced.setdefault(o.output, []).append((o.dying, o.gap))
-    least = [0] * len(requests)
-    # a dying buffer is older than the output over it: youngest first settles every chain
-    for i in sorted(range(len(requests)), key=lambda i: -requests[i].first):
-        for dying, gap in forced.get(i, ()):
-            needed = least[i] + gap
-            needed += -needed % requests[dying].align
-            least[dying] = max(least[dying], needed)
-    return any(at + r.size >= arena for at, r in zip(least, requests, strict=True))
+def conflicts_of(requests: Sequence[Request], overlaps: Sequence[Overlap]) -> Conflicts:
+    """Which requests live at the same time, and how far one must lie below the other."""
+    below: list[dict[int, int]] = [{} for _ in requests]
+    order = sorted(range(len(requests)), key=lambda i: requests[i].first)
+    alive: list[int] = []
+    for i in order:
+        r = requests[i]
+        alive = [j for j in alive if requests[j].last >= r.first]
+        if r.size:
+            for j in alive:
+                below[i][j], below[j][i] = r.size, requests[j].size
+            alive.append(i)
+    for o in overlaps:
+        if o.dying in below[o.output]:
+            below[o.output][o.dying] = min(below[o.output][o.dying], o.gap)
+    return Conflicts([r.size for r in requests], [r.align for r in requests], below)
 
 
-class _Search:
-    """First-fit placement under an order; conflicts and overlaps are looked up once."""
-
-    def __init__(self, requests: Sequence[Request], overlaps: Sequence[Overlap]) -> None:
-        self.requests = requests
-        self.gap_below: list[dict[int, int]] = [{} for _ in requests]  # output -> {dying: gap}
-        self.gap_above: list[dict[int, int]] = [{} for _ in requests]  # dying -> {output: gap}
-        for o in overlaps:
-            self.gap_below[o.output][o.dying] = o.gap
-            self.gap_above[o.dying][o.output] = o.gap
-        self.conflicts = [
-            [
-                j
-                for j, other in enumerate(requests)
-                if j != i and other.size and r.size and r.first <= other.last and other.first <= r.last
-            ]
-            for i, r in enumerate(requests)
-        ]
-
-    def _allowed(self, i: int, offset: int, placed: dict[int, int]) -> bool:
-        size = self.requests[i].size
-        for j in self.conflicts[i]:
-            at = placed.get(j)
-            if at is None or at + self.requests[j].size <= offset or offset + size <= at:
-                continue
-            gap = self.gap_below[i].get(j)
-            if gap is not None and offset + gap <= at:
-                continue
-            gap = self.gap_above[i].get(j)
-            if gap is not None and at + gap <= offset:
-                continue
-            return False
-        return True
-
-    def place(self, order: Sequence[int], limit: int) -> tuple[dict[int, int], int]:
-        """Offsets under `order` and the arena; stops early beyond `limit`."""
-        placed: dict[int, int] = {}
-        arena = 0
-        for i in order:
-            r = self.requests[i]
-            spots = {0}
-            for j in self.conflicts[i]:
-                if j in placed:
-                    spots.add(placed[j] + self.requests[j].size)
-                    if j in self.gap_below[i]:
-                        spots.add(placed[j] - self.gap_below[i][j])
-                    if j in self.gap_above[i]:
-                        spots.add(placed[j] + self.gap_above[i][j])
-            rounded = {
-                s + (-s) % r.align for s in spots if s >= 0
-            } | {s - s % r.align for s in spots if s >= 0}  # fmt: skip
-            offset = next(s for s in sorted(rounded) if self._allowed(i, s, placed))
-            placed[i] = offset
-            arena = max(arena, offset + r.size)
-            if arena >= limit:
-                break
-        return placed, arena
-
-
-def _orders(requests: Sequence[Request], overlaps: Sequence[Overlap]) -> list[list[int]]:
+def _orders(requests: Sequence[Request]) -> list[list[int]]:
     indices = range(len(requests))
     pressure = [
         sum(r.size for r in requests if r.first <= step <= r.last)
@@ -182,38 +121,58 @@ def _orders(requests: Sequence[Request], overlaps: Sequence[Overlap]) -> list[li
     ]
 
 
-def plan(requests: Sequence[Request], overlaps: Sequence[Overlap] = (), tries: int = 400) -> Placement:
-    """Offsets for all requests. Deterministic; `tries` bounds the search after the first orders."""
-    bound = lower_bound(requests, overlaps)
+def plan(requests: Sequence[Request], overlaps: Sequence[Overlap] = ()) -> Placement:
+    """Offsets for all requests. Deterministic: the search is bounded by steps, not by time."""
     if not requests:
         return Placement((), 0, 0)
-    search = _Search(requests, overlaps)
-    best: dict[int, int] = {}
-    best_arena = 1 << 62
-    best_order: list[int] = []
-    for order in _orders(requests, overlaps):
-        placed, arena = search.place(order, best_arena)
-        if arena < best_arena:
-            best, best_arena, best_order = placed, arena, order
-    rng = random.Random(1)
-    for attempt in range(tries):
-        if best_arena <= bound + (NEAR if attempt >= FEW else 0):
+    conflicts, low = conflicts_of(requests, overlaps), lower_bound(requests, overlaps)
+    best = min((_one_by_one(conflicts, order) for order in _orders(requests)), key=conflicts.arena)
+    left, tried = STEPS, low - 1  # `tried`: arenas up to here are excluded, or too hard to decide
+    while tried + 1 < conflicts.arena(best) and left > 0:
+        target = low if tried < low else (tried + conflicts.arena(best)) // 2  # the bound is often met
+        steps = Steps((left + 1) // 2)
+        left -= steps.left
+        try:
+            found = fit(conflicts, target, steps)
+        except OutOfSteps:
+            best = _swapped(conflicts, best, low) if tried < low else best
+            tried = target
+            continue
+        left += steps.left
+        if found is not None:
+            best = found
+        else:
+            low, tried = max(low, target + 1), target
+    return Placement(tuple(best), conflicts.arena(best), low)
+
+
+def _swapped(conflicts: Conflicts, best: list[int], bound: int) -> list[int]:
+    """Seeded swaps in the order of placing, as long as the arena does not grow."""
+    count, rng = len(best), random.Random(1)
+    order = sorted(range(count), key=best.__getitem__)
+    for _ in range(SWAPS // count):
+        if conflicts.arena(best) <= bound:
             break
-        order = list(best_order)
-        top = max(best, key=lambda i: best[i] + requests[i].size)
+        tried = list(order)
         for _ in range(rng.randrange(1, 4)):
             if rng.random() < 0.5:  # a buffer that sticks out goes earlier
-                at = order.index(top)
-                order.insert(rng.randrange(at + 1), order.pop(at))
+                at = tried.index(max(range(count), key=lambda i: best[i] + conflicts.sizes[i]))
+                tried.insert(rng.randrange(at + 1), tried.pop(at))
             else:
-                a, b = rng.randrange(len(order)), rng.randrange(len(order))
-                order[a], order[b] = order[b], order[a]
-        placed, arena = search.place(order, best_arena + 1)
-        if len(placed) == len(requests) and arena <= best_arena:
-            best, best_arena, best_order = placed, arena, order
-    if best_arena > bound and none_below(requests, overlaps, best_arena):
-        bound = best_arena
-    return Placement(tuple(best[i] for i in range(len(requests))), best_arena, bound)
+                a, b = rng.randrange(count), rng.randrange(count)
+                tried[a], tried[b] = tried[b], tried[a]
+        offsets = _one_by_one(conflicts, tried)
+        if conflicts.arena(offsets) <= conflicts.arena(best):
+            best, order = offsets, tried
+    return best
+
+
+def _one_by_one(conflicts: Conflicts, order: Sequence[int]) -> list[int]:
+    """Each buffer at the lowest offset that those before it leave."""
+    placed: dict[int, int] = {}
+    for i in order:
+        placed[i] = lowest(conflicts, i, placed)
+    return [placed[i] for i in range(len(order))]
 
 
 def pressure(requests: Sequence[Request]) -> list[int]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tinyhil.harness.engine import Buffer
 from tinyhil.harness.tinyengine.kernel import Candidate
 from tinyhil.harness.tinyengine.lowering import Program, Step
-from tinyhil.harness.tinyengine.planner import Overlap, Placement, Request, plan
+from tinyhil.harness.tinyengine.planner import Overlap, Placement, Request, lower_bound, plan
 
 SCRATCH_ALIGN = 8
 TENSOR_ALIGN = 4
@@ -67,8 +67,21 @@ def chain_inputs(steps: Sequence[Step]) -> tuple[int, ...]:
     return tuple(inputs)
 
 
-def arrange(program: Program, choices: Sequence[Choice], overlap: bool = True) -> Schedule:
-    """Places everything. `overlap` False keeps outputs off their dying inputs (for ablation)."""
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """What is to be placed: tensors first (`tensors[i]` is request i), then scratch (layer -> request)."""
+
+    layers: tuple[Layer, ...]
+    tensors: tuple[int, ...]
+    scratch: dict[int, int]
+    requests: tuple[Request, ...]
+    overlaps: tuple[Overlap, ...]
+
+    def solve(self) -> Placement:
+        return plan(self.requests, self.overlaps)
+
+
+def _problem(program: Program, choices: Sequence[Choice], overlap: bool) -> _Problem:
     layers = []
     for choice in choices:
         steps = [program.steps[i] for i in choice.steps]
@@ -103,27 +116,55 @@ def arrange(program: Program, choices: Sequence[Choice], overlap: bool = True) -
             if last[tensor] != position or tensor in outputs or None in gaps:
                 continue
             overlaps.append(Overlap(slot[layer.output], slot[tensor], max(g for g in gaps if g is not None)))
-    placement = plan(requests, overlaps if overlap else ())
-    offsets = {tensor: placement.offsets[slot[tensor]] for tensor in tensors}
-    inputs = set(program.graph.inputs)
+    return _Problem(
+        tuple(layers), tuple(tensors), scratch, tuple(requests), tuple(overlaps) if overlap else ()
+    )
+
+
+def arrange(program: Program, choices: Sequence[Choice], overlap: bool = True) -> Schedule:
+    """Places everything. `overlap` False keeps outputs off their dying inputs (for ablation)."""
+    problem = _problem(program, choices, overlap)
+    return _schedule(program, problem, problem.solve())
+
+
+def arena_of(program: Program, choices: Sequence[Choice], overlap: bool = True) -> int:
+    """Bytes of the arena that `arrange` would need, and nothing else."""
+    return _problem(program, choices, overlap).solve().arena
+
+
+def arrange_smallest(program: Program, plans: Sequence[Sequence[Choice]], overlap: bool = True) -> Schedule:
+    """The plan with the smallest arena, the first of several. Those whose lower bound rules them out are
+    not placed."""
+    problems = [_problem(program, choices, overlap) for choices in plans]
+    bounds = [lower_bound(p.requests, p.overlaps) for p in problems]
+    best: tuple[int, int, Placement] | None = None
+    for number in sorted(range(len(problems)), key=lambda n: (bounds[n], n)):
+        if best is not None and (bounds[number], number) >= best[:2]:
+            continue
+        placement = problems[number].solve()
+        found = (placement.arena, number, placement)
+        if best is None or found[:2] < best[:2]:
+            best = found
+    assert best is not None
+    return _schedule(program, problems[best[1]], best[2])
+
+
+def _schedule(program: Program, problem: _Problem, placement: Placement) -> Schedule:
+    requests, at = problem.requests, placement.offsets
+    inputs, outputs = set(program.graph.inputs), {program.root[t] for t in program.graph.outputs}
     buffers = []
-    for tensor in tensors:
+    for slot, tensor in enumerate(problem.tensors):
+        r = requests[slot]
         role = "input" if tensor in inputs else "output" if tensor in outputs else "activation"
-        buffers.append(
-            Buffer(
-                f"tensor {tensor}", offsets[tensor], program.nbytes(tensor), first[tensor], last[tensor], role
-            )
-        )
-    for position, index in scratch.items():
-        r = requests[index]
-        buffers.append(
-            Buffer(f"scratch {position}", placement.offsets[index], r.size, position, position, "scratch")
-        )
+        buffers.append(Buffer(f"tensor {tensor}", at[slot], r.size, r.first, r.last, role))
+    for position, slot in problem.scratch.items():
+        size = requests[slot].size
+        buffers.append(Buffer(f"scratch {position}", at[slot], size, position, position, "scratch"))
     return Schedule(
         program,
-        tuple(layers),
-        offsets,
-        tuple(placement.offsets[scratch[p]] if p in scratch else -1 for p in range(len(layers))),
+        problem.layers,
+        {tensor: at[slot] for slot, tensor in enumerate(problem.tensors)},
+        tuple(at[problem.scratch[p]] if p in problem.scratch else -1 for p in range(len(problem.layers))),
         placement,
         tuple(buffers),
     )

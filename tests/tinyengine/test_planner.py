@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from itertools import permutations
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinyhil.harness.tinyengine.planner import Overlap, Placement, Request, lower_bound, plan
+from tinyhil.harness.tinyengine.placement import OutOfSteps, Steps, fit
+from tinyhil.harness.tinyengine.planner import Overlap, Placement, Request, conflicts_of, lower_bound, plan
 
 
 @st.composite
-def problems(draw: st.DrawFn, most: int = 12) -> tuple[list[Request], list[Overlap]]:
+def problems(
+    draw: st.DrawFn, most: int = 12, largest: int = 100, steps: int = 8
+) -> tuple[list[Request], list[Overlap]]:
     """Buffers of a network: random lifetimes, and outputs that may lie over inputs dying at their birth."""
     requests = []
     for i in range(draw(st.integers(1, most))):
-        first = draw(st.integers(0, 8))
+        first = draw(st.integers(0, steps))
         last = first + draw(st.integers(0, 3))
         align = draw(st.sampled_from([1, 1, 4, 8]))
-        requests.append(Request(f"b{i}", draw(st.integers(1, 100)), first, last, align))
+        requests.append(Request(f"b{i}", draw(st.integers(1, largest)), first, last, align))
     overlaps = [
-        Overlap(o, d, draw(st.integers(-10, 30)))
+        Overlap(o, d, draw(st.integers(-10, max(largest // 3, 9))))
         for o, output in enumerate(requests)
         for d, dying in enumerate(requests)
         if o != d and output.first == dying.last and dying.first < output.first and draw(st.booleans())
@@ -57,18 +58,65 @@ def test_living_buffers_never_share_bytes_they_may_not_share(
     assert lower_bound(requests, overlaps) <= placement.arena
 
 
-@settings(max_examples=40, deadline=None)
-@given(problems(most=5))
-def test_small_problems_are_solved_as_well_as_by_trying_every_order(
+def fits(requests: list[Request], overlaps: list[Overlap], arena: int) -> bool:
+    """Tries every offset of every buffer."""
+    gaps = {(o.output, o.dying): o.gap for o in overlaps}
+
+    def allowed(i: int, at: int, placed: list[int]) -> bool:
+        for j, to in enumerate(placed):
+            a, b = requests[i], requests[j]
+            together = a.first <= b.last and b.first <= a.last
+            below = at + min(a.size, gaps.get((i, j), a.size)) <= to
+            above = to + min(b.size, gaps.get((j, i), b.size)) <= at
+            if together and not below and not above:
+                return False
+        return True
+
+    def place(placed: list[int]) -> bool:
+        i = len(placed)
+        if i == len(requests):
+            return True
+        offsets = range(0, arena - requests[i].size + 1, requests[i].align)
+        return any(allowed(i, at, placed) and place([*placed, at]) for at in offsets)
+
+    return place([])
+
+
+@settings(max_examples=60, deadline=None)
+@given(problems(most=5, largest=9))
+def test_small_problems_are_solved_and_proven_as_exhaustive_search_would(
     problem: tuple[list[Request], list[Overlap]],
 ) -> None:
-    requests, overlaps = problem
-    placement = plan(requests, overlaps)
-    for order in permutations(range(len(requests))):
-        renumber = {old: new for new, old in enumerate(order)}
-        shuffled = [requests[i] for i in order]
-        moved = [Overlap(renumber[o.output], renumber[o.dying], o.gap) for o in overlaps]
-        assert plan(shuffled, moved, tries=0).arena >= placement.arena
+    placement = plan(*problem)
+    assert placement.optimal
+    assert fits(*problem, placement.arena)
+    assert not fits(*problem, placement.arena - 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(problems(most=5, largest=9), st.integers(0, 6))
+def test_the_exact_search_finds_a_placement_wherever_there_is_one(
+    problem: tuple[list[Request], list[Overlap]], below: int
+) -> None:
+    arena = max(plan(*problem).arena - below, 1)
+    offsets = fit(conflicts_of(*problem), arena, Steps(1_000_000))
+    assert (offsets is not None) == fits(*problem, arena)
+    if offsets is not None:
+        assert_valid(*problem, Placement(tuple(offsets), arena, 0))
+
+
+def test_a_search_without_steps_left_says_so() -> None:
+    requests = [Request(f"b{i}", 40 + i, 0, 1) for i in range(12)]
+    with pytest.raises(OutOfSteps):
+        fit(conflicts_of(requests, []), 500, Steps(10))
+
+
+@settings(max_examples=20, deadline=None)
+@given(problems(most=14, steps=3))
+def test_what_is_not_proven_has_a_bound_below_it(problem: tuple[list[Request], list[Overlap]]) -> None:
+    placement = plan(*problem)
+    assert_valid(*problem, placement)
+    assert lower_bound(*problem) <= placement.lower_bound <= placement.arena
 
 
 def test_the_same_problem_gets_the_same_answer() -> None:
@@ -104,18 +152,3 @@ def test_a_chain_of_forced_overlaps_is_recognised_as_optimal() -> None:
     assert lower_bound(requests, overlaps) == 110
     placement = plan(requests, overlaps)
     assert placement.arena == placement.lower_bound == 120
-
-
-@settings(max_examples=60, deadline=None)
-@given(problems(most=5))
-def test_what_is_called_optimal_is_not_beaten_by_any_order(
-    problem: tuple[list[Request], list[Overlap]],
-) -> None:
-    requests, overlaps = problem
-    placement = plan(requests, overlaps)
-    if not placement.optimal:
-        return
-    for order in permutations(range(len(requests))):
-        renumber = {old: new for new, old in enumerate(order)}
-        moved = [Overlap(renumber[o.output], renumber[o.dying], o.gap) for o in overlaps]
-        assert plan([requests[i] for i in order], moved, tries=20).arena >= placement.arena

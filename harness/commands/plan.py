@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,16 +29,25 @@ _model = click.argument("model", type=click.Path(path_type=Path, exists=True, di
 @_board
 @_prefer
 @click.option("--without", multiple=True, help="Turn an optimisation off: a pass, a kernel, fusion, overlap.")
-def plan(model: Path, board: str, prefer: str, without: tuple[str, ...]) -> None:
-    """What TinyEngine would do with MODEL: kernels, estimated instructions, the arena over the layers."""
+@click.option("--json", "as_json", is_flag=True, help="The plan as JSON, on standard output.")
+def plan(model: Path, board: str, prefer: str, without: tuple[str, ...], as_json: bool) -> None:
+    """What TinyEngine would do with MODEL: kernels, estimated instructions, the arena over the layers, and
+    how near it is to the smallest one possible."""
     from tinyhil.harness.engine import Options
     from tinyhil.harness.model.tflite_reader import load_tflite
     from tinyhil.harness.tinyengine import schedule_graph
-    from tinyhil.harness.tinyengine.report import plan_lines
+    from tinyhil.harness.tinyengine.report import plan_lines, plan_record
 
-    options = Options(prefer, disabled=frozenset(without))
-    for line in plan_lines(schedule_graph(load_tflite(model), get_board(board), options)):
+    graph, kind = load_tflite(model), get_board(board)
+    start = time.process_time()
+    schedule = schedule_graph(graph, kind, Options(prefer, disabled=frozenset(without)))
+    seconds = time.process_time() - start
+    if as_json:
+        click.echo(json.dumps(plan_record(schedule) | {"cpu_seconds": round(seconds, 3)}, indent=2))
+        return
+    for line in plan_lines(schedule):
         click.echo(line)
+    click.echo(f"planned in {seconds:.2f} s of processor time")
 
 
 @click.command("export-c")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from tinyhil.harness.engine import Buffer
+from tinyhil.harness.tinyengine.planner import Placement
 from tinyhil.harness.tinyengine.schedule import Schedule
 
 _COLUMNS = 64
@@ -22,18 +25,49 @@ def plan_lines(schedule: Schedule) -> list[str]:
             f"{position:>3} {candidate.kernel:<22}{candidate.instructions:>13,}{per_mac:>7}"
             f"{candidate.scratch:>9,}{alive:>9,}  {' + '.join(step.label for step in steps)}"
         )
-    proof = (
-        "proven optimal for these layers"
-        if placement.optimal
-        else f"no plan can be below {placement.lower_bound:,} B"
-    )
     return [
         *lines,
         "",
-        f"{schedule.instructions:,} instructions (estimated); arena {schedule.arena:,} B, {proof}",
+        f"{schedule.instructions:,} instructions (estimated); arena {schedule.arena:,} B, {proof(placement)}",
         "",
         *picture(schedule),
     ]
+
+
+def proof(placement: Placement) -> str:
+    """What is known of the smallest arena for the chosen kernels."""
+    if placement.optimal:
+        return "proven optimal for these layers"
+    gap = (placement.arena - placement.lower_bound) / placement.lower_bound
+    return f"no plan of these layers can be below {placement.lower_bound:,} B (gap {gap:.2%})"
+
+
+def plan_record(schedule: Schedule) -> dict[str, object]:
+    """The plan as data for JSON: bytes, estimated instructions, layers and buffers in order."""
+    steps, placement = schedule.program.steps, schedule.placement
+    layers = []
+    for position, layer in enumerate(schedule.layers):
+        candidate = layer.choice.candidate
+        layers.append(
+            {
+                "kernel": candidate.kernel,
+                "operators": [steps[i].label for i in layer.choice.steps],
+                "instructions_estimated": candidate.instructions,
+                "scratch": candidate.scratch,
+                "flash_estimated": candidate.flash,
+                "alive": sum(b.size for b in schedule.buffers if b.first <= position <= b.last),
+            }
+        )
+    return {
+        "network": schedule.program.graph.name,
+        "arena": placement.arena,
+        "lower_bound": placement.lower_bound,
+        "optimal": placement.optimal,
+        "tensors": sum(b.role != "scratch" for b in schedule.buffers),
+        "instructions_estimated": schedule.instructions,
+        "layers": layers,
+        "buffers": [asdict(b) for b in schedule.buffers],
+    }
 
 
 def picture(schedule: Schedule) -> list[str]:

@@ -36,6 +36,21 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
+class Problem:
+    """What is to be placed: tensors first (`tensors[i]` is request i), then scratch (layer -> request)."""
+
+    layers: tuple[Layer, ...]
+    tensors: tuple[int, ...]
+    scratch: dict[int, int]
+    requests: tuple[Request, ...]
+    overlaps: tuple[Overlap, ...]
+
+    def solve(self) -> Placement:
+        """The offsets of all requests."""
+        return plan(self.requests, self.overlaps)
+
+
+@dataclass(frozen=True, eq=False)
 class Schedule:
     """Layers in order; offsets of root tensors and of each layer's scratch (-1: none), in bytes."""
 
@@ -45,6 +60,7 @@ class Schedule:
     scratch_offsets: tuple[int, ...]
     placement: Placement
     buffers: tuple[Buffer, ...]
+    problem: Problem
 
     @property
     def arena(self) -> int:
@@ -67,21 +83,7 @@ def chain_inputs(steps: Sequence[Step]) -> tuple[int, ...]:
     return tuple(inputs)
 
 
-@dataclass(frozen=True, eq=False)
-class _Problem:
-    """What is to be placed: tensors first (`tensors[i]` is request i), then scratch (layer -> request)."""
-
-    layers: tuple[Layer, ...]
-    tensors: tuple[int, ...]
-    scratch: dict[int, int]
-    requests: tuple[Request, ...]
-    overlaps: tuple[Overlap, ...]
-
-    def solve(self) -> Placement:
-        return plan(self.requests, self.overlaps)
-
-
-def _problem(program: Program, choices: Sequence[Choice], overlap: bool) -> _Problem:
+def _problem(program: Program, choices: Sequence[Choice], overlap: bool) -> Problem:
     layers = []
     for choice in choices:
         steps = [program.steps[i] for i in choice.steps]
@@ -116,7 +118,7 @@ def _problem(program: Program, choices: Sequence[Choice], overlap: bool) -> _Pro
             if last[tensor] != position or tensor in outputs or None in gaps:
                 continue
             overlaps.append(Overlap(slot[layer.output], slot[tensor], max(g for g in gaps if g is not None)))
-    return _Problem(
+    return Problem(
         tuple(layers), tuple(tensors), scratch, tuple(requests), tuple(overlaps) if overlap else ()
     )
 
@@ -149,7 +151,7 @@ def arrange_smallest(program: Program, plans: Sequence[Sequence[Choice]], overla
     return _schedule(program, problems[best[1]], best[2])
 
 
-def _schedule(program: Program, problem: _Problem, placement: Placement) -> Schedule:
+def _schedule(program: Program, problem: Problem, placement: Placement) -> Schedule:
     requests, at = problem.requests, placement.offsets
     inputs, outputs = set(program.graph.inputs), {program.root[t] for t in program.graph.outputs}
     buffers = []
@@ -167,4 +169,5 @@ def _schedule(program: Program, problem: _Problem, placement: Placement) -> Sche
         tuple(at[problem.scratch[p]] if p in problem.scratch else -1 for p in range(len(problem.layers))),
         placement,
         tuple(buffers),
+        problem,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -48,6 +49,7 @@ def sweep(
     What the store knows is not measured again, so a sweep that was stopped goes on where it was.
     Exits 0 only if every row is correct; 1 if a network failed; 10 if only the bench failed.
     """
+    started = time.monotonic()
     from tinyhil.harness.runner import Runner
     from tinyhil.harness.sweep import plan as plans
     from tinyhil.harness.sweep.progress import Reporter
@@ -67,7 +69,7 @@ def sweep(
     with Reporter(len(items)) as reporter, open_workers(executor, jobs) as workers:
         outcome = Sweep(runner, items, workers, reporter, retry_failed).run()
     _write(outcome.rows.values(), csv_file, json_file)
-    for line in summary_lines(outcome, len(items)):
+    for line in summary_lines(outcome, len(items), time.monotonic() - started):
         click.echo(line)
     sys.exit(exit_code(bool(outcome.failures), bool(outcome.bench)))
 
@@ -83,9 +85,9 @@ def _write(records: Iterable[Measurement], csv_file: Path | None, json_file: Pat
         write_json(json_file, records)
 
 
-def summary_lines(outcome: Outcome, total: int) -> list[str]:
-    """How it went, and the first cause of each kind of failure."""
-    from tinyhil.harness.sweep.work import counted, first_causes
+def summary_lines(outcome: Outcome, total: int, seconds: float) -> list[str]:
+    """How it went in how many seconds of wall time, and the first cause of each kind of failure."""
+    from tinyhil.harness.sweep.work import counted, first_causes, pace
 
     numbers = {
         "measured": outcome.measured,
@@ -94,6 +96,8 @@ def summary_lines(outcome: Outcome, total: int) -> list[str]:
         "left to do, the bench failed": len(outcome.bench),
     }
     lines = [f"{total} items: {counted(numbers)}"]
+    paces = {"built": pace(outcome.built, outcome.build_seconds), "run": pace(outcome.measured, seconds)}
+    lines.append(", ".join([f"{seconds:.1f} s wall time", *(f"{p} {w}" for w, p in paces.items() if p)]))
     for cause in first_causes([*outcome.failures, *outcome.bench]):
         lines += [f"{cause.code} × {len(cause.items)}, first {cause.items[0]}", f"  {cause.message}"]
     return lines

@@ -7,6 +7,7 @@ just what it changed.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, replace
@@ -38,8 +39,11 @@ NETWORKS = 128  # networks that are kept with their reference outputs
 class Outcome:
     """How a sweep ended. `failures` and `bench` hold (item, code, message): records with an error,
     and items of which nothing was learned; `rows` has each item's record. All in the order of the
-    plan."""
+    plan. `built` firmware, cached ones too, took the build system `build_seconds`; runs go on meanwhile.
+    """
 
+    built: int = 0
+    build_seconds: float = 0.0
     measured: int = 0
     known: int = 0
     failed_before: int = 0
@@ -104,9 +108,12 @@ class Sweep:
         self.say.step(f"batch {number}: building {len(work.todo)} of {len(part)}")
         settings = self.runner.settings
         deadline = Deadline.after(60 + 10 * settings.timeout)
+        started = time.monotonic()
         built = build([one.program for one in work.todo], deadline, cache_dir=settings.cache)
+        self._outcome.build_seconds += time.monotonic() - started
         for one, firmware in zip(work.todo, built, strict=True):
             if isinstance(firmware, Firmware):
+                self._outcome.built += 1
                 self._pending[self.workers.executor.submit(perform, self._task(one, firmware))] = one
             else:
                 self._keep(one, "build", trouble(one.case, firmware, one.firm[1], one.firm[0]))

@@ -66,6 +66,11 @@ def clock(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def pace(count: int, seconds: float) -> str:
+    """`500 at 4.2/s`; "" if there were none."""
+    return f"{count} at {count / seconds:.1f}/s" if count and seconds else ""
+
+
 @dataclass(frozen=True)
 class Cause:
     """Why items failed: the first one's words stand for all that have the same code."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -60,8 +61,9 @@ def test_a_second_sweep_measures_nothing_and_gives_the_same_table(tmp_path: Path
     assert first.returncode == 0, first.stderr
     assert "4 items: 4 measured" in first.stdout
     assert "[4/4]" in first.stderr
+    assert re.search(r"[0-9.]+ s wall time, 4 at [0-9.]+/s built, 4 at [0-9.]+/s run\n", first.stdout)
     second = sweep(tmp_path, "--csv", "two.csv")
-    assert "4 items: 4 known" in second.stdout
+    assert re.search(r"4 items: 4 known\n[0-9.]+ s wall time\n$", second.stdout)
     assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()
     assert len(rows(tmp_path)) == 4
 

@@ -5,7 +5,7 @@ Reshapes move no byte: they become aliases, tensors that share one buffer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from tinyhil.harness.model.graph import (
     Reshape,
     Tensor,
 )
+from tinyhil.harness.tinyengine.fields import bits_of
 from tinyhil.harness.tinyengine.work import (
     AddWork,
     ConvWork,
@@ -113,12 +114,8 @@ def _conv(graph: Graph, op: Op, spec: Conv2D) -> ConvWork:
         raise UnsupportedOperator(f"grouped convolution ({x.shape[3]} channels into {weights.shape[3]})")
     return ConvWork(
         _map(x), _map(y), weights, _bias(graph, op, channels), _requant(graph, op),
-        spec.strides, spec.dilations, spec.pads, _bits(w),
+        spec.strides, spec.dilations, spec.pads, bits_of(weights),
     )  # fmt: skip
-
-
-def _bits(weights: Tensor) -> int:
-    return 4 if weights.dtype is DType.INT4 else 8
 
 
 def _depthwise(graph: Graph, op: Op, spec: DepthwiseConv2D) -> DepthwiseWork:
@@ -127,7 +124,7 @@ def _depthwise(graph: Graph, op: Op, spec: DepthwiseConv2D) -> DepthwiseWork:
     weights, channels = _weights(w), y.shape[3]
     return DepthwiseWork(
         _map(x), _map(y), weights.reshape(weights.shape[1:]), _bias(graph, op, channels),
-        _requant(graph, op), spec.multiplier, spec.strides, spec.dilations, spec.pads,
+        _requant(graph, op), spec.multiplier, spec.strides, spec.dilations, spec.pads, bits_of(weights),
     )  # fmt: skip
 
 
@@ -140,7 +137,7 @@ def _dense(graph: Graph, op: Op) -> ConvWork:
     return ConvWork(
         Map(1, rows, depth, x.zero_point), Map(1, rows, channels, y.zero_point),
         weights.reshape(channels, 1, 1, depth), _bias(graph, op, channels),
-        _requant(graph, op), weight_bits=_bits(w),
+        _requant(graph, op), weight_bits=bits_of(weights),
     )  # fmt: skip
 
 
@@ -185,8 +182,8 @@ def _label(graph: Graph, op: Op) -> str:
     return f"{op.kind} -> {size}"
 
 
-def lower(graph: Graph) -> Program:
-    """The steps of `graph` in its order."""
+def lower(graph: Graph, low_bits: bool = True) -> Program:
+    """The steps of `graph` in its order; without `low_bits` all weights take a byte in flash."""
     root: dict[int, int] = {tensor: tensor for tensor in graph.inputs}
     steps: list[Step] = []
     for index, op in enumerate(graph.ops):
@@ -202,7 +199,8 @@ def lower(graph: Graph) -> Program:
             continue
         root[out] = out
         activations = tuple(root[i] for i in op.inputs if i >= 0 and graph.tensors[i].data is None)
-        steps.append(
-            Step(index, op.kind, _label(graph, op), to_work(graph, op), activations, out, graph.macs(op))
-        )
+        work = to_work(graph, op)
+        if not low_bits and isinstance(work, ConvWork | DepthwiseWork):
+            work = replace(work, weight_bits=8)
+        steps.append(Step(index, op.kind, _label(graph, op), work, activations, out, graph.macs(op)))
     return Program(graph, tuple(steps), root)

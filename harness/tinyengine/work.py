@@ -62,7 +62,7 @@ class ConvWork:
 
     `weights` int8 [out channels, kernel height, kernel width, in channels]; `bias` int32 [out channels],
     as in the file. `pads` is top, bottom, left, right; a padded position holds x.zero_point.
-    `weight_bits` is 4 where all weights fit four bits and flash may hold them so.
+    `weight_bits` is 4 or 2 where all weights fit that many and flash may hold them so.
     """
 
     x: Map
@@ -114,6 +114,7 @@ class DepthwiseWork:
     strides: tuple[int, int] = (1, 1)
     dilations: tuple[int, int] = (1, 1)
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    weight_bits: int = 8
 
     @property
     def kernel(self) -> tuple[int, int]:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tinyhil.errors import BenchError, UsageError
 from tinyhil.harness.boards import get_board
+from tinyhil.harness.build.elf import Image, read_image
 from tinyhil.harness.engine import Options
 from tinyhil.harness.engines import get_engine, table_of
 from tinyhil.harness.measure import Case, Network
@@ -26,6 +29,7 @@ from tinyhil.harness.sweep.evaluate import evaluate
 from tinyhil.harness.sweep.plan import Item, Source
 from tinyhil.harness.sweep.workers import Workers
 from tinyhil.nas.arch import Arch, layers, parse
+from tinyhil.nas.codesize import Built
 from tinyhil.nas.latency import Sample
 from tinyhil.nas.zoo import seeded_graph
 from tinyhil.results.record import LayerResult, Measurement
@@ -36,7 +40,7 @@ class Measured:
     """What one network's firmware did. `ram` is the touched peak, `planned` the arena that was planned,
     both in bytes like `flash`; the sample holds the run time in `unit`: "cycles" (measured),
     "cycles_est" (estimated) or "instructions" (counted). `layers` is the same for each layer that the
-    engine ran, fused ones counted as one."""
+    engine ran, fused ones counted as one. `built` says what the code took, where the ELF is at hand."""
 
     sample: Sample
     unit: str
@@ -44,6 +48,7 @@ class Measured:
     planned: int
     flash: int
     layers: tuple[int, ...] = ()
+    built: Built | None = None
 
 
 Meter = Callable[[Sequence[Arch]], list[Measured]]
@@ -73,7 +78,7 @@ class HarnessMeter:
         items = [Item(source, self.engine.name, self.board.name, Options()) for source in sources]
         records = evaluate(items, self._runner, self._workers) if items else []
         for arch, record in zip(wanted, records, strict=True):
-            self._keep(measured_from(arch, record))
+            self._keep(replace(measured_from(arch, record), built=self._built(record)))
         return [self._known[arch] for arch in archs]
 
     def case(self, path: Path) -> Case:
@@ -86,6 +91,13 @@ class HarnessMeter:
         if record.error is not None:
             raise BenchError(f"{case.network.name}: {record.error.code}: {record.error.message}")
         return record
+
+    def _built(self, record: Measurement) -> Built | None:
+        build = record.provenance.get("build_id", "")
+        path = self._runner.settings.cache / "firmware" / build / "firmware.elf"
+        if not build or not path.exists():  # built on another machine
+            return None
+        return built_from(record, read_image(path))
 
     def _write(self, arch: Arch) -> Path:
         name = "net-" + hashlib.sha256(str(arch).encode()).hexdigest()[:12]
@@ -121,6 +133,24 @@ def measured_from(arch: Arch, record: Measurement) -> Measured:
     raise BenchError(f"the record of {arch} has no run time or no memory: the target cannot count either")
 
 
+_LAYER = re.compile(r"layer_(\d+)_")
+_HELPER = re.compile(r"th_(gemm|dw|expand|dense)")
+
+
+def built_from(record: Measurement, image: Image) -> Built | None:
+    """The code sizes in `image`, the firmware of `record`; None where its layers cannot be told apart."""
+    own: dict[int, int] = defaultdict(int)
+    for name, symbol in image.symbols.items():
+        if found := _LAYER.match(name):
+            own[int(found[1])] += symbol.size
+    if record.peak_ram is None or sorted(own) != list(range(len(record.layers))):
+        return None
+    helpers = {name: symbol.size for name, symbol in image.symbols.items() if _HELPER.match(name)}
+    counts = [row.op.count("+") + 1 for row in record.layers]
+    rows = tuple((count, own[at]) for at, count in enumerate(counts))
+    return Built(helpers, rows, record.peak_ram.stack, record.peak_ram.static)
+
+
 def _cost(row: Measurement | LayerResult, unit: str) -> int | None:
     if unit == "cycles_est":
         return None if row.cycles_est is None else round(row.cycles_est.value)
@@ -142,7 +172,7 @@ def to_json(one: Measured) -> dict[str, Any]:
     return {
         "arch": str(one.sample.arch), "total": one.sample.total, "parts": dict(one.sample.parts),
         "unit": one.unit, "ram": one.ram, "planned": one.planned, "flash": one.flash,
-        "layers": list(one.layers),
+        "layers": list(one.layers), "built": None if one.built is None else asdict(one.built),
     }  # fmt: skip
 
 
@@ -150,7 +180,11 @@ def from_json(row: Mapping[str, Any]) -> Measured:
     """What `to_json` made."""
     sample = Sample(parse(row["arch"]), int(row["total"]), dict(row["parts"]))
     figures = (int(row["ram"]), int(row["planned"]), int(row["flash"]))
-    return Measured(sample, str(row["unit"]), *figures, tuple(map(int, row["layers"])))
+    built = row["built"] and Built(
+        dict(row["built"]["helpers"]), tuple((int(n), int(size)) for n, size in row["built"]["own"]),
+        int(row["built"]["stack"]), int(row["built"]["static"]),
+    )  # fmt: skip
+    return Measured(sample, str(row["unit"]), *figures, tuple(map(int, row["layers"])), built)
 
 
 def read_results(path: Path) -> dict[Arch, Measured]:

@@ -1,48 +1,49 @@
-"""Run time from the engine's own plan: what each kernel really takes per instruction it was planned with.
+"""Run time from the engine's own plan: prices for what its kernels' loops do, learned from measured layers.
 
-TinyEngine counts its kernels' instructions when it chooses among them. Those counts are close, not
-exact (data-dependent paths, calls, alignment), and they are not cycles. So layers are measured, and
-each kernel gets a price per planned instruction and one per call; a tile that was never measured is
-priced like its family. Nothing here guesses what the engine will do with an architecture: fusion,
-tiles and columns are in the plan already.
+Nothing here guesses what the engine will do with an architecture: fusion, tiles and kernels are in the plan
+already. A price is per count of `planned_features`, non-negative, fitted to measured layers, each weighted
+so that neither small nor large ones rule. The interval comes from leaving measured networks out in turn.
 """
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy.optimize import nnls
 
 from tinyhil.errors import UsageError
 from tinyhil.nas.arch import Arch
 from tinyhil.nas.latency import FOLDS, Prediction, Report, Sample, report_on
 from tinyhil.nas.meter import Measured
-from tinyhil.nas.planning import Planned, family
+from tinyhil.nas.planfeatures import planned_features
+from tinyhil.nas.planning import Planned, PlannedLayer, family
 
-FORMAT = "tinyhil-plan-latency/1"
-RIDGE = 1e-4
+FORMAT = "tinyhil-plan-latency/2"
+RIDGE = 1e-3  # pull towards the prior, as a share of the layers' own weight
+TRANSFER = 3e-2  # the same towards the prices of another board
 Plan = Callable[[Arch], Planned]
+Prices = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class PlanModel:
     """Costs in `unit` for one engine on one board.
 
-    `prices` maps a kernel, and the family of its tiles, to (per planned instruction, per call);
-    `default` serves families never measured. `spread` is the relative half-width of the interval of
-    stated `coverage`; `samples` is how many networks were measured.
+    `prices` are per count of `planned_features`; layers of families of kernels that were never measured
+    take `default` per planned instruction. `spread` is the relative half-width of the interval of stated
+    `coverage`; `samples` is how many networks were measured.
     """
 
     engine: str
     board: str
     unit: str
-    prices: Mapping[str, tuple[float, float]]
+    prices: Prices
     default: float
     spread: float
     coverage: float
@@ -64,25 +65,34 @@ def load_plan_model(path: Path) -> PlanModel:
         table: dict[str, Any] = json.loads(path.read_text())
         if table.pop("format") != FORMAT:
             raise UsageError(f"{path}: a latency model of another version; fit it again")
-        prices = {str(k): (float(a), float(b)) for k, (a, b) in table.pop("prices").items()}
+        prices = {str(name): float(price) for name, price in table.pop("prices").items()}
         return PlanModel(prices=prices, **table)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path} is not a latency model: {error!r}") from error
 
 
 def fit_plan(
-    measured: Sequence[Measured], plan: Plan, engine: str, board: str, coverage: float = 0.9
+    measured: Sequence[Measured],
+    plan: Plan,
+    engine: str,
+    board: str,
+    coverage: float = 0.9,
+    source: PlanModel | None = None,
 ) -> PlanModel:
-    """A model of `measured` networks, whose plans `plan` gives; at least two are needed."""
+    """A model of `measured` networks, whose plans `plan` gives; at least two are needed.
+
+    With `source`, the model of another board, its prices times a common factor are the prior: then ten
+    networks are enough.
+    """
     if len(measured) < 2:
         raise UsageError(f"a latency model needs at least two measured networks, here are {len(measured)}")
     plans = [plan(one.sample.arch) for one in measured]
-    prices, default = _fit(measured, plans)
+    prices, default = _fit(measured, plans, source)
     errors = []
     folds = min(FOLDS, len(measured))
     for fold in range(folds):
         kept = [at for at in range(len(measured)) if at % folds != fold]
-        seen = _fit([measured[at] for at in kept], [plans[at] for at in kept])
+        seen = _fit([measured[at] for at in kept], [plans[at] for at in kept], source)
         errors += [
             abs(_price(*seen, plans[at]) / measured[at].sample.total - 1)
             for at in range(fold, len(measured), folds)
@@ -101,41 +111,61 @@ def evaluate_plan(model: PlanModel, held_out: Sequence[Measured], plan: Plan) ->
     return report_on("engine's plan", [p.value for p in predictions], samples, float(np.mean(inside)))
 
 
-def _price(prices: Mapping[str, tuple[float, float]], default: float, plan: Planned) -> float:
-    total = 0.0
-    for kernel, instructions in plan.layers:
-        each, call = prices.get(kernel) or prices.get(family(kernel)) or (default, 0.0)
-        total += each * instructions + call
-    return total
+def _price(prices: Prices, default: float, plan: Planned) -> float:
+    return sum(_layer_price(prices, default, layer) for layer in plan.layers)
+
+
+def _layer_price(prices: Prices, default: float, layer: PlannedLayer) -> float:
+    if f"calls {family(layer.kernel)}" not in prices:
+        return default * layer.instructions
+    return sum(prices.get(name, 0.0) * count for name, count in planned_features(layer).items())
 
 
 def _fit(
-    measured: Sequence[Measured], plans: Sequence[Planned]
-) -> tuple[dict[str, tuple[float, float]], float]:
-    """Prices per kernel and per family from the layers, and the common price. Errors are relative."""
+    measured: Sequence[Measured], plans: Sequence[Planned], source: PlanModel | None
+) -> tuple[dict[str, float], float]:
+    """Prices by name from the layers, and the common price of a planned instruction."""
     common = float(
         np.median(
-            [m.sample.total / sum(n for _, n in p.layers) for m, p in zip(measured, plans, strict=True)]
+            [
+                one.sample.total / sum(layer.instructions for layer in plan.layers)
+                for one, plan in zip(measured, plans, strict=True)
+            ]
         )
     )
-    rows: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    rows: list[Mapping[str, float]] = []
+    costs: list[int] = []
     for one, plan in zip(measured, plans, strict=True):
-        if len(one.layers) == len(plan.layers):  # else the built network was fused in another way
-            for (kernel, planned), cost in zip(plan.layers, one.layers, strict=True):
-                if planned and cost:
-                    rows[kernel].append((planned, cost))
-                    if family(kernel) != kernel:
-                        rows[family(kernel)].append((planned, cost))
-    return {kernel: _line(points, common) for kernel, points in rows.items()}, common
+        if len(one.layers) != len(plan.layers):  # the built network was fused in another way
+            continue
+        rows += [planned_features(layer) for layer, cost in zip(plan.layers, one.layers, strict=True) if cost]
+        costs += [cost for cost in one.layers if cost]
+    if not rows:
+        return {}, common
+    names = sorted({name for row in rows for name in row})
+    prior = {"instructions": common}
+    if source is not None:
+        old = [_price(source.prices, source.default, plan) for plan in plans]
+        ratios = [one.sample.total / cost for one, cost in zip(measured, old, strict=True)]
+        prior = {name: price * float(np.median(ratios)) for name, price in source.prices.items()}
+    pull = RIDGE if source is None else TRANSFER
+    found = _solve(rows, np.array(costs, float), names, prior, pull)
+    return dict(zip(names, map(float, found), strict=True)), common
 
 
-def _line(points: Sequence[tuple[float, float]], common: float) -> tuple[float, float]:
-    """Price per planned instruction and per call, of (planned, cost) pairs; a single size tells no
-    two prices apart, then a slight pull keeps the first near `common`."""
-    planned, cost = np.array(points).T
-    scale = float(np.sqrt(np.mean((planned / cost) ** 2)))
-    pull = np.sqrt(RIDGE * len(points)) * scale
-    rows = np.stack([planned / cost, 1.0 / cost], axis=1)
-    matrix = np.vstack([rows, [pull, 0.0]])
-    (each, call), _ = nnls(matrix, np.array([*np.ones(len(points)), pull * common]))
-    return float(each), float(call)
+def _solve(
+    rows: Sequence[Mapping[str, float]],
+    costs: npt.NDArray[np.float64],
+    names: Sequence[str],
+    prior: Mapping[str, float],
+    pull: float,
+) -> npt.NDArray[np.float64]:
+    """Non-negative least squares of `costs`, weighted by their inverse root, drawn towards `prior`."""
+    matrix = np.array([[row.get(name, 0.0) for name in names] for row in rows]) / np.sqrt(costs)[:, None]
+    size = np.sqrt((matrix**2).mean(axis=0))
+    size[size == 0] = 1.0
+    strength = np.sqrt(pull * len(rows))
+    centre = strength * size * np.array([prior.get(name, 0.0) for name in names])
+    stacked = np.vstack([matrix / size, strength * np.eye(len(names))])
+    found, _ = nnls(stacked, np.concatenate([np.sqrt(costs), centre]), maxiter=50 * len(names))
+    return np.asarray(found / size, np.float64)

@@ -1,33 +1,40 @@
 """What the engine itself would need for an architecture: its planner's arena, its kernels' flash.
 
-No proxy: the same passes, kernel choice and placement as for a real build, on a graph without
-weights. What a kernel costs depends on its layer's shape alone, and the networks of a search share
-most of their shapes, so each is priced once.
+No proxy: the same passes, kernel choice and placement as for a real build, on a network with typical
+weights. What a chain of layers may run on depends on nothing but the layers' shapes and on what lives
+beside them, and the networks of a search share most of their chains. So the options of each chain are
+asked of the engine once, and those that can never be chosen are dropped; a candidate whose chains are all
+known costs one shortest path and one placement.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
-
-import numpy as np
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from tinyhil.harness.boards import Board
 from tinyhil.harness.engine import Options
-from tinyhil.harness.tinyengine.choose import choose
-from tinyhil.harness.tinyengine.kernel import Candidate, Code, Kernel, Target
+from tinyhil.harness.model.graph import DType, Graph, Tensor
+from tinyhil.harness.tinyengine.choose import (
+    MAX_CHAIN,
+    PER_BYTE,
+    Option,
+    choices_of,
+    lifetimes,
+    options_at,
+)
+from tinyhil.harness.tinyengine.kernel import Candidate, Code, Target
 from tinyhil.harness.tinyengine.kernels import all_kernels
-from tinyhil.harness.tinyengine.lowering import lower
+from tinyhil.harness.tinyengine.lowering import Program, Step, lower
 from tinyhil.harness.tinyengine.passes import optimise
 from tinyhil.harness.tinyengine.schedule import Schedule, arrange
 from tinyhil.harness.tinyengine.work import Work
-from tinyhil.nas.arch import Arch
-from tinyhil.nas.quantize import skeleton
+from tinyhil.nas.arch import Arch, Kind, Layer, layers
 from tinyhil.nas.space import Need
+from tinyhil.nas.typical import skeleton
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Price:
     """The figures of one candidate, without its code."""
 
@@ -51,55 +58,41 @@ class Price:
         raise TypeError(f"{symbol}: a plan without weights cannot be turned into code")
 
 
-class Remembered:
-    """A kernel whose prices are looked up by the shapes of the works."""
+@dataclass(frozen=True, eq=False)
+class PlannedLayer:
+    """One layer that the engine will run; fused ones count as one.
 
-    def __init__(self, kernel: Kernel, keys: dict[int, Any]) -> None:
-        self.kernel = kernel
-        self._keys = keys  # id of a work of the graph being planned -> its shape, shared by all kernels
-        self._prices: dict[Any, tuple[Price, ...]] = {}
+    `parts` are the architecture's layers in it. `instructions` is the engine's own count; `flash` its
+    estimate of the bytes of code and constants that are the layer's own, `shared` maps files of code
+    that layers may share to bytes.
+    """
 
-    @property
-    def name(self) -> str:
-        """The kernel's own name."""
-        return self.kernel.name
-
-    def candidates(self, chain: Sequence[Work], target: Target) -> Iterable[Candidate]:
-        """The kernel's candidates for `chain`, asked once per shape."""
-        for work in chain:
-            if id(work) not in self._keys:
-                self._keys[id(work)] = shape_of(work)
-        key = (target, tuple(self._keys[id(work)] for work in chain))
-        if key not in self._prices:
-            self._prices[key] = tuple(map(Price.of, self.kernel.candidates(chain, target)))
-        return self._prices[key]
+    kernel: str
+    instructions: int
+    flash: int = 0
+    shared: Mapping[str, int] | None = None
+    parts: tuple[Layer, ...] = ()
 
 
-def shape_of(value: Any) -> Any:
-    """All of a work but the contents of its arrays, as something hashable."""
-    if isinstance(value, np.ndarray):
-        return value.shape
-    if is_dataclass(value) and not isinstance(value, type):
-        return (type(value).__name__, *(shape_of(getattr(value, field.name)) for field in fields(value)))
-    return value
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Planned:
-    """The engine's plan in figures: bytes of arena and flash, MACs, and for each layer that it will
-    run (fused ones count as one) the kernel and the engine's own count of instructions."""
+    """The engine's plan in figures: bytes of arena and flash, MACs, and the layers it will run."""
 
     arena: int
     flash: int
     macs: int
-    layers: tuple[tuple[str, int], ...]
+    layers: tuple[PlannedLayer, ...]
+
+
+Firmware = Callable[[Planned], tuple[int, int]]  # a plan -> bytes of RAM and flash of its firmware
 
 
 class EngineNeeds:
     """Asks TinyEngine's planner what networks need on `board`.
 
-    `ram_extra` and `flash_extra` are bytes that every firmware has beside the plan (stack and static
-    data; start-up code and runtime), as measured on built networks; 0 counts the plan alone.
+    `firmware` turns a plan into the RAM and flash of its firmware, as built networks taught
+    (codesize.py); without it the plan alone is counted. `ram_extra` and `flash_extra` are bytes to be on
+    the safe side.
     """
 
     def __init__(
@@ -108,35 +101,136 @@ class EngineNeeds:
         self.board = board
         self.options = options or Options()
         self.ram_extra, self.flash_extra = ram_extra, flash_extra
+        self.firmware: Firmware = _plan_alone
         self._plans: dict[Arch, Planned] = {}
-        self._keys: dict[int, Any] = {}
-        self._kernels = tuple(Remembered(kernel, self._keys) for kernel in all_kernels(self.options.disabled))
+        self._kernels = all_kernels(self.options.disabled)
+        self._numbers: dict[tuple[object, ...], int] = {}  # a layer's shape and place -> a short name for it
+        self._works: dict[int, Work] = {}  # the engine's form of a layer, by its short name
+        self._options: dict[tuple[int, ...], tuple[Option, ...]] = {}  # layers of a chain -> its options
 
     def __call__(self, arch: Arch) -> Need:
         """RAM and flash in bytes, and MACs, of `arch`."""
         plan = self.plan(arch)
-        return Need(plan.arena + self.ram_extra, plan.flash + self.flash_extra, plan.macs)
+        ram, flash = self.firmware(plan)
+        return Need(ram + self.ram_extra, flash + self.flash_extra, plan.macs)
 
     def plan(self, arch: Arch) -> Planned:
         """The engine's plan for `arch` in figures, worked out once."""
         if arch not in self._plans:
+            every = tuple(layers(arch))
             schedule = self.schedule(arch)
-            candidates = [layer.choice.candidate for layer in schedule.layers]
-            self._plans[arch] = Planned(
-                schedule.arena,
-                flash_of(schedule),
-                sum(step.macs for step in schedule.program.steps),
-                tuple((candidate.kernel, candidate.instructions) for candidate in candidates),
-            )
+            rows = []
+            for layer in schedule.layers:
+                price = layer.choice.candidate
+                parts = tuple(every[step] for step in layer.choice.steps)
+                rows.append(PlannedLayer(price.kernel, price.instructions, price.flash, price.shared, parts))
+            macs = sum(layer.macs for layer in every)
+            self._plans[arch] = Planned(schedule.arena, flash_of(schedule), macs, tuple(rows))
         return self._plans[arch]
 
     def schedule(self, arch: Arch) -> Schedule:
         """The engine's plan for `arch`."""
-        self._keys.clear()  # ids are those of living objects only
-        program = lower(optimise(skeleton(arch), self.options))
+        every = tuple(layers(arch))
+        names = [self._number(layer, before) for layer, before in zip(every, (None, *every), strict=False)]
+        if any(name not in self._works for name in names):
+            self._learn(arch, names)
+        program = _outline(arch, every, [self._works[name] for name in names])
         budget = 1 << 40 if self.board.is_native else self.board.ram.size
-        choices = choose(program, self._kernels, Target(self.board.core), self.options.prefer, budget)
-        return arrange(program, choices, "overlap" not in self.options.disabled)
+        choices = choices_of(self._table(program, names), self.options.prefer, budget)
+        return arrange(program, choices[0], "overlap" not in self.options.disabled)
+
+    def _table(self, program: Program, names: Sequence[int]) -> list[list[Option]]:
+        """The options of each layer; unknown chains are asked of the engine."""
+        keys = [tuple(names[first : first + MAX_CHAIN]) for first in range(len(names))]
+        if any(key not in self._options for key in keys):
+            self._ask(program, keys)
+        table = []
+        for first, key in enumerate(keys):
+            table.append(
+                [
+                    Option(first, first + o.after, o.candidate, o.memory, o.instructions, o.flash, o.scratch)
+                    for o in self._options[key]
+                ]
+            )
+        return table
+
+    def _number(self, layer: Layer, before: Layer | None) -> int:
+        """A short name for all that the engine's answer depends on: the layer, its input's quantisation
+        (behind ReLU6 or not, or the network's own), and what lives across it."""
+        source = None if before is None else before.relu6
+        begins = before is None or before.block != layer.block
+        key = (
+            layer.kind, layer.kernel, layer.stride, layer.cin, layer.cout, layer.size_in, layer.size_out,
+            layer.relu6, layer.residual, begins, source,
+        )  # fmt: skip
+        return self._numbers.setdefault(key, len(self._numbers))
+
+    def _learn(self, arch: Arch, names: Sequence[int]) -> None:
+        """The works of layers that are not known yet, through the engine's own passes and lowering."""
+        # Which channels of real weights are dead is not known: none are dropped.
+        wished = replace(self.options, disabled=self.options.disabled | {"dead-channels"})
+        steps = lower(optimise(skeleton(arch), wished)).steps
+        assert len(steps) == len(names), f"the engine merged layers of {arch}"
+        for name, step in zip(names, steps, strict=True):
+            self._works.setdefault(name, step.work)
+
+    def _ask(self, program: Program, keys: Sequence[tuple[int, ...]]) -> None:
+        lives, target = lifetimes(program), Target(self.board.core)
+        longest = MAX_CHAIN if "fusion" not in self.options.disabled else 1
+        for first, key in enumerate(keys):
+            if key in self._options:
+                continue
+            found = options_at(program, lives, first, self._kernels, target, longest)
+            self._options[key] = tuple(
+                replace(option, first=0, after=option.after - first, candidate=Price.of(option.candidate))
+                for option in undominated(found, PER_BYTE[self.options.prefer])
+            )
+
+
+def _plan_alone(plan: Planned) -> tuple[int, int]:
+    return plan.arena, plan.flash
+
+
+def undominated(options: Sequence[Option], per_byte: int) -> list[Option]:
+    """The options that can ever be chosen, in their order, however the flash of shared code is split.
+
+    Another option of the same length makes one needless if it takes no more memory and costs less: its own
+    bytes and instructions, where it shares no code that the other does not; else with all shared code
+    charged to it alone.
+    """
+    rows = []
+    for place, option in enumerate(options):
+        candidate = option.candidate
+        own = option.instructions + per_byte * candidate.flash
+        full = own + per_byte * sum(candidate.shared.values())
+        rows.append((own, option.scratch, place, full, frozenset(candidate.shared.items())))
+    kept: list[tuple[int, int, int, frozenset[tuple[str, int]]]] = []  # own, full, place, shared
+    for own, _, place, full, shared in sorted(rows, key=lambda row: row[:3]):
+        option = options[place]
+        needless = any(
+            options[other].after == option.after
+            and options[other].memory <= option.memory
+            and (other_full < own or other_shared <= shared)
+            for _, other_full, other, other_shared in kept
+        )
+        if not needless:
+            kept.append((own, full, place, shared))
+    return [options[place] for place in sorted(place for _, _, place, _ in kept)]
+
+
+def _outline(arch: Arch, every: Sequence[Layer], works: Sequence[Work]) -> Program:
+    """The steps of `arch` on buffers of its sizes, without the constants."""
+    tensors = [Tensor("input", (arch.resolution, arch.resolution, arch.channels), DType.INT8)]
+    steps = []
+    shortcut = 0
+    for at, (layer, work) in enumerate(zip(every, works, strict=True)):
+        if at == 0 or layer.block != every[at - 1].block:
+            shortcut = at
+        inputs = (at, shortcut) if layer.kind is Kind.ADD else (at,)
+        tensors.append(Tensor(layer.name, (layer.bytes_out,), DType.INT8))
+        steps.append(Step(at, layer.kind, layer.name, work, inputs, at + 1, layer.macs))
+    graph = Graph("outline", tuple(tensors), (), (0,), (len(every),))
+    return Program(graph, tuple(steps), {tensor: tensor for tensor in range(len(tensors))})
 
 
 def flash_of(schedule: Schedule) -> int:

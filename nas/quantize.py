@@ -28,7 +28,7 @@ from tinyhil.harness.model.graph import (
     Tensor,
 )
 from tinyhil.nas.arch import Arch, Kind, Layer, layers, same_pads
-from tinyhil.nas.network import Array, FloatNetwork, Weights, forward, weight_shape
+from tinyhil.nas.network import Array, FloatNetwork, Weights, forward
 
 Range = tuple[float, float]
 INPUT_RANGE: Range = (-1.0, 1.0)
@@ -61,7 +61,7 @@ def quantize(
     input_range: Range = INPUT_RANGE,
 ) -> Graph:
     """The int8 graph of `network`, whose activations have the ranges of `calibrate`."""
-    return _assemble(
+    return assemble(
         network.arch,
         name,
         activation_quantization(*input_range),
@@ -70,40 +70,7 @@ def quantize(
     )
 
 
-def skeleton(arch: Arch) -> Graph:
-    """The int8 graph of `arch` with placeholder weights that take no memory: for planning.
-
-    Its scales are spread over the channels as those of a trained network are, because the engine
-    chooses among kernels by what their requantisation costs. It computes nothing of sense.
-    """
-
-    def placeholders(layer: Layer, scale: float) -> tuple[Tensor, Tensor]:
-        axis = 3 if layer.kind is Kind.DEPTHWISE else 0
-        channels = 1 if layer.kind is Kind.DENSE else layer.cout
-        ones = np.broadcast_to(np.int8(1), weight_shape(layer))
-        bias = np.broadcast_to(np.int32(1), (layer.cout,))
-        spread = 0.6 + (np.arange(channels) * 0.618) % 1.0
-        typical = 0.9 / (127 * np.sqrt(layer.weights / layer.cout)) * spread
-        zeros = (0,) * channels
-        return (
-            Tensor("w", ones.shape, DType.INT8, Quantization(tuple(typical.tolist()), zeros, axis), ones),
-            Tensor(
-                "b", bias.shape, DType.INT32, Quantization(tuple((typical * scale).tolist()), zeros), bias
-            ),
-        )
-
-    return _assemble(
-        arch,
-        "skeleton",
-        activation_quantization(-1.0, 1.0),
-        lambda layer: (
-            activation_quantization(0.0, 6.0) if layer.relu6 else activation_quantization(-6.1, 6.0)
-        ),
-        placeholders,
-    )
-
-
-def _assemble(
+def assemble(
     arch: Arch,
     name: str,
     input_quant: Quantization,

@@ -21,6 +21,7 @@ from pathlib import Path
 from tinyhil.errors import UsageError
 from tinyhil.harness.boards import Board
 from tinyhil.nas.arch import Arch
+from tinyhil.nas.codesize import learn
 from tinyhil.nas.data import Dataset
 from tinyhil.nas.evolution import Budget, Judge, Outcome, Settings, evolve, random_search
 from tinyhil.nas.latency import Report, choose, evaluate, evaluate_baselines, fit
@@ -198,15 +199,24 @@ class Search:
         return self.meter(chosen), self.meter(held_out)
 
     def with_overheads(self, needs: EngineNeeds, measured: Sequence[Measured]) -> EngineNeeds:
-        """`needs` plus what built firmware took beyond it, at its largest: stack, start-up code, and
-        what the weights change in the engine's choice of kernels."""
-        planned = [needs(one.sample.arch) for one in measured]
-        exact = sum(one.planned == need.ram for one, need in zip(measured, planned, strict=True))
-        needs.ram_extra = max(one.ram - need.ram for one, need in zip(measured, planned, strict=True))
-        needs.flash_extra = max(one.flash - need.flash for one, need in zip(measured, planned, strict=True))
+        """`needs` with what built firmware takes beyond the plan: code and stack as they were built, and the
+        largest amount by which that was still too little."""
+        plans = [needs.plan(one.sample.arch) for one in measured]
+        known = [(plan, one) for plan, one in zip(plans, measured, strict=True) if one.built is not None]
+        if known:
+            sizes = learn(
+                [plan for plan, _ in known],
+                [one.built for _, one in known if one.built is not None],
+                [one.flash for _, one in known],
+            )
+            needs.firmware = sizes.needs
+        exact = sum(one.planned == plan.arena for one, plan in zip(measured, plans, strict=True))
+        predicted = [needs(one.sample.arch) for one in measured]
+        needs.ram_extra = max(one.ram - need.ram for one, need in zip(measured, predicted, strict=True))
+        needs.flash_extra = max(one.flash - need.flash for one, need in zip(measured, predicted, strict=True))
         self.say(
-            f"  arena predicted to the byte for {exact} of {len(measured)} networks; beyond the plan at most "
-            f"{needs.ram_extra} bytes of RAM, {needs.flash_extra} of flash"
+            f"  arena predicted to the byte for {exact} of {len(measured)} networks; beyond the prediction "
+            f"at most {needs.ram_extra} bytes of RAM, {needs.flash_extra} of flash, now reckoned with"
         )
         return needs
 

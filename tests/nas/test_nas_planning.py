@@ -11,8 +11,8 @@ from tinyhil.harness.engine import Options
 from tinyhil.harness.tinyengine.engine import schedule_graph
 from tinyhil.nas import cost
 from tinyhil.nas.planning import EngineNeeds, flash_of
-from tinyhil.nas.quantize import skeleton
 from tinyhil.nas.space import Family, grid
+from tinyhil.nas.typical import skeleton
 from tinyhil.nas.zoo import architecture, seeded_graph
 
 FAMILY = Family(
@@ -27,29 +27,51 @@ def needs() -> EngineNeeds:
     return EngineNeeds(BOARD)
 
 
+UNPRUNED = Options(disabled=frozenset({"dead-channels"}))  # typical weights say nothing of dead channels
+
+
 @pytest.mark.slow
-def test_a_remembered_price_gives_the_plan_that_a_fresh_look_gives(needs: EngineNeeds) -> None:
+def test_a_remembered_chain_gives_the_plan_that_a_fresh_look_gives(needs: EngineNeeds) -> None:
+    source = random.Random(3)
+    for number in range(4):
+        arch = SPACES[number].sample(source)
+        fresh = schedule_graph(skeleton(arch), BOARD, UNPRUNED)
+        plan = needs.plan(arch)
+        assert (plan.arena, plan.flash) == (fresh.arena, flash_of(fresh))
+        kernels = [layer.choice.candidate.kernel for layer in fresh.layers]
+        assert [layer.kernel for layer in plan.layers] == kernels
+        assert sum(layer.instructions for layer in plan.layers) == fresh.instructions
+
+
+def test_a_candidate_of_known_chains_asks_the_engine_nothing(
+    needs: EngineNeeds, monkeypatch: pytest.MonkeyPatch
+) -> None:
     arch = SPACES[0].sample(random.Random(3))
-    fresh = schedule_graph(skeleton(arch), BOARD, Options())
-    for _ in range(2):
-        need = needs(arch)
-        assert (need.ram, need.flash) == (fresh.arena, flash_of(fresh))
+    before = needs.plan(arch)
+    needs._plans.clear()
+    monkeypatch.setattr("tinyhil.nas.planning.options_at", None)
+    monkeypatch.setattr("tinyhil.nas.planning.lower", None)
+    again = needs.plan(arch)
+    assert (again.arena, again.flash, again.layers[0].kernel) == (
+        before.arena,
+        before.flash,
+        before.layers[0].kernel,
+    )
 
 
 @pytest.mark.slow
 def test_the_plan_of_a_network_with_weights_is_the_one_that_was_predicted(needs: EngineNeeds) -> None:
-    """The engine chooses among kernels by what the weights' own requantisation costs, so a plan
-    without weights can differ where two kernels cost nearly the same."""
+    """The engine chooses among kernels by what the weights' own requantisation costs, so a plan with
+    typical weights can differ where two kernels cost nearly the same."""
     source = random.Random(5)
     exact, off = 0, []
     for number in range(3):
         arch = source.choice(SPACES).sample(source)
         real = schedule_graph(seeded_graph(f"net{number}", arch), BOARD, Options())
         need = needs(arch)
-        assert abs(need.ram - real.arena) <= max(0.1 * real.arena, 512), str(arch)
         exact += need.ram == real.arena
         off.append(flash_of(real) - need.flash)
-    assert exact >= 1
+    assert exact >= 2
     assert max(off) - min(off) <= 4096
 
 

@@ -1,0 +1,139 @@
+"""Bytes of code, learned from firmware that was built: the part of flash and stack that no plan knows.
+
+Of a layer's flash the engine knows weights and constants to the byte, and its assembler to a few; what GCC
+makes of the C around them it estimates. So each network that is built for a measurement also teaches what
+its functions took: a helper by its name (equal names are equal code), a layer's own function by its kind.
+What was never built is corrected by the mean of its family.
+
+A stack is as deep as its deepest layer: no kind of layer is deeper than the shallowest network it was in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tinyhil.nas.planning import Planned, PlannedLayer, family
+
+WRAPPER = 60  # a helper of fewer bytes only passes sizes to shared code, from a table beside it
+
+
+@dataclass(frozen=True)
+class Built:
+    """What the linker made of one network, in bytes: helper functions by name; per layer, how many
+    operators are in it and its own function and data; the stack that was touched, and the static RAM."""
+
+    helpers: Mapping[str, int]
+    own: tuple[tuple[int, int], ...]
+    stack: int
+    static: int
+
+
+@dataclass(frozen=True)
+class CodeSizes:
+    """What built networks taught; `predict` adds it to a plan. `networks` is how many there were."""
+
+    helpers: Mapping[str, int]
+    ratios: Mapping[str, float]  # kind of helper -> bytes built per byte estimated
+    own: Mapping[str, float]  # kind or family of a layer -> bytes built beyond the estimate
+    base: tuple[float, float, float]  # once, per helper, per wrapper
+    stacks: Mapping[str, int]
+    static: int
+    networks: int
+
+    def flash(self, plan: Planned) -> int:
+        """Bytes of flash of the firmware of a planned network."""
+        shared = shared_of(plan)
+        size = sum(self._helper(name, estimate) for name, estimate in shared.items())
+        size += sum(layer.flash + self._own(layer) for layer in plan.layers)
+        return round(size + float(np.dot(self.base, _base_row(shared))))
+
+    def ram(self, plan: Planned) -> int:
+        """Bytes of RAM: arena, static data, and the deepest layer's stack."""
+        deepest = max(self.stacks.values())
+        stack = max(self.stacks.get(kind_of(layer), deepest) for layer in plan.layers)
+        return plan.arena + self.static + stack
+
+    def needs(self, plan: Planned) -> tuple[int, int]:
+        """Bytes of RAM and of flash."""
+        return self.ram(plan), self.flash(plan)
+
+    def _helper(self, name: str, estimate: int) -> float:
+        known = self.helpers.get(name.removesuffix(".c"))
+        return known if known is not None else estimate * self.ratios.get(helper_kind(name), 1.0)
+
+    def _own(self, layer: PlannedLayer) -> float:
+        return self.own.get(kind_of(layer), self.own.get(family(layer.kernel), 0.0))
+
+
+def learn(plans: Sequence[Planned], built: Sequence[Built], flashes: Sequence[int]) -> CodeSizes:
+    """The sizes of `built`, whose plans are `plans` and whose firmware took `flashes` bytes, in the same
+    order; at least one network."""
+    helpers: dict[str, int] = {}
+    ratios: dict[str, list[float]] = defaultdict(list)
+    own: dict[str, list[float]] = defaultdict(list)
+    stacks: dict[str, int] = {}
+    rows, rests = [], []
+    for plan, one, flash in zip(plans, built, flashes, strict=True):
+        helpers.update(one.helpers)
+        shared = shared_of(plan)
+        for name, estimate in shared.items():
+            if name.removesuffix(".c") in one.helpers:
+                ratios[helper_kind(name)].append(one.helpers[name.removesuffix(".c")] / estimate)
+        if [len(layer.parts) for layer in plan.layers] == [count for count, _ in one.own]:
+            for layer, (_, size) in zip(plan.layers, one.own, strict=True):
+                for kind in (kind_of(layer), family(layer.kernel)):
+                    own[kind].append(size - layer.flash)
+                stacks[kind_of(layer)] = min(one.stack, stacks.get(kind_of(layer), one.stack))
+        used = sum(one.helpers.values()) + sum(size for _, size in one.own)
+        rows.append(_base_row(one.helpers))
+        rests.append(flash - used)
+    found = np.linalg.lstsq(np.array(rows), np.array(rests, float), rcond=None)[0]
+    if len(rows) < 2 * len(found):  # too few to tell the parts of the rest apart
+        found = np.array([np.mean(rests), 0.0, 0.0])
+    sizes = CodeSizes(
+        helpers=helpers,
+        ratios={kind: float(np.mean(values)) for kind, values in ratios.items()},
+        own={kind: float(np.median(values)) for kind, values in own.items()},
+        base=(float(found[0]), float(found[1]), float(found[2])),
+        stacks=stacks or {"": max(one.stack for one in built)},
+        static=max(one.static for one in built),
+        networks=len(built),
+    )
+    # What typical weights do not foresee (constants that differ per channel) goes one way on the whole.
+    missed = float(np.median([flash - sizes.flash(plan) for plan, flash in zip(plans, flashes, strict=True)]))
+    return replace(sizes, base=(sizes.base[0] + missed, *sizes.base[1:]))
+
+
+def shared_of(plan: Planned) -> dict[str, int]:
+    """The helpers of a plan, each once: file name -> estimated bytes."""
+    return {name: size for layer in plan.layers for name, size in (layer.shared or {}).items()}
+
+
+def kind_of(layer: PlannedLayer) -> str:
+    """What a layer's own function looks like: its kernel, whether it takes its rows in several tiles,
+    and which helpers it calls, sizes left out."""
+    helpers = sorted({helper_kind(name) for name in layer.shared or {}})
+    shape = "+".join(str(part.kind) + (str(part.kernel) if part.kernel > 1 else "") for part in layer.parts)
+    return f"{family(layer.kernel)} {'one' if _single(layer) else 'several'} {shape} {' '.join(helpers)}"
+
+
+def _single(layer: PlannedLayer) -> bool:
+    tile = layer.kernel.rpartition(" x")[2]
+    heights = [part.size_out for part in layer.parts if part.kind == "depthwise"]
+    return not (tile.isdigit() and heights) or int(tile) >= heights[0]
+
+
+def helper_kind(name: str) -> str:
+    """A helper's name without its sizes: `th_gemm_p4c2k6_rv_8_1.c` is a `th_gemm_p4c2k`."""
+    found = re.match(r"th_[a-z]+(_p\dc\d[uk])?", name)
+    return found.group() if found else name
+
+
+def _base_row(helpers: Mapping[str, int]) -> list[float]:
+    sizes = helpers.values()
+    return [1.0, float(sum(size >= WRAPPER for size in sizes)), float(sum(size < WRAPPER for size in sizes))]

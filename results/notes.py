@@ -47,11 +47,17 @@ def compiled_with(record: Measurement) -> tuple[str, ...]:
 
 def optimisation(record: Measurement) -> str:
     """`-O2`, or `-O2, library -O3` where a library was compiled in another way; '' if not recorded."""
-    own, library = (
-        " ".join(word for word in record.provenance.get(key, "").split() if word.startswith("-O"))
-        for key in ("flags", "library_flags")
-    )
+    own, library = _levels(record, "flags"), library_optimisation(record)
     return f"{own}, library {library}" if library and library != own else own
+
+
+def library_optimisation(record: Measurement) -> str:
+    """`-O3` of the row's library, several where its files differ; '' if there is none."""
+    return _levels(record, "library_flags")
+
+
+def _levels(record: Measurement, key: str) -> str:
+    return " ".join(word for word in record.provenance.get(key, "").split() if word.startswith("-O"))
 
 
 def first_sentence(message: str) -> str:

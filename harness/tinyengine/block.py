@@ -11,12 +11,14 @@ Alone, a depthwise layer first sorts its input rows into planes; its output may 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from tinyhil.harness.tinyengine.addition import Linear, find_linear
 from tinyhil.harness.tinyengine.asm.gemm import recipe_of
+from tinyhil.harness.tinyengine.asm.sort import PROTOTYPE, Sort
 from tinyhil.harness.tinyengine.ctext import render, safe_comment, static_text
 from tinyhil.harness.tinyengine.kernel import Candidate, Code, Target
 from tinyhil.harness.tinyengine.planes import Planes, planes_for
@@ -24,6 +26,7 @@ from tinyhil.harness.tinyengine.strips import SLACK, Strip
 from tinyhil.harness.tinyengine.work import AddWork, ConvWork, DepthwiseWork, Work
 
 _ALIGN = 8
+_NAME = "@block@"  # stands for the name of a block's loops while their text is made
 
 
 def _up(size: int) -> int:
@@ -153,19 +156,19 @@ class BlockCandidate:
 
     @property
     def flash(self) -> int:
-        """Weights, constants, and the block's own loops."""
-        s = self.stages
-        return sum(part.flash for part in (s.widen, s.planes, s.project) if part is not None) + 300
+        """Weights, constants, and the call of the loops."""
+        return sum(part.flash for _, part in self._stages if part is not None) + 32
 
     @property
     def shared(self) -> Mapping[str, int]:
         """Code that other layers may use too."""
-        s = self.stages
         result: dict[str, int] = {}
-        for part in (s.widen, s.planes, s.project):
+        for _, part in self._stages:
             if part is not None:
                 result |= part.shared
-        return result
+        if self.parts.first is None:
+            result |= self._sort.shared
+        return {**result, f"{self.kernel}: {self._comment()}": 250}
 
     @cached_property
     def instructions(self) -> int:
@@ -184,31 +187,59 @@ class BlockCandidate:
             if row:
                 shared_rows = max(dw.kernel[0] - dw.strides[0], 0)
                 total += channels * (25 + shared_rows * s.planes.row_stride // 2)
-        fill = 15 + (
-            s.widen.instructions(dw.x.width) if s.widen is not None else self._sorting(dw.x.width, channels)
-        )
+        fill = 15 + (s.widen.instructions(dw.x.width) if s.widen is not None else self._sort.instructions)
         if self._band_bytes and self.parts.first is not None:
             fill += self.parts.first.kernel[0] * (40 + self._band_stride // 2)
         return total + dw.x.height * fill
 
-    @staticmethod
-    def _sorting(width: int, channels: int) -> int:
-        """One call of nn_sort_row, counted on GCC's code."""
-        return channels // 4 * (12 + width // 4 * 28 + width % 4 * 10) + channels % 4 * (8 + 5 * width)
+    @cached_property
+    def _sort(self) -> Sort:
+        """What brings an input row into the planes where nothing computes it."""
+        x = self.parts.depthwise.x
+        return Sort(x.width, x.channels, self.stages.planes.core)
 
     # -- code
 
     def emit(self, symbol: str) -> Code:
-        """The block's function; micro-kernels come as helper files."""
+        """The block's data and a call; its loops are a helper file that blocks of equal shape share."""
+        add = self.parts.add
+        data = [(f"{symbol}_{name}", part.data(f"{symbol}_{name}")) for name, part in self._stages if part]
+        streams = [f"{name}_stream" if text else "0" for name, text in data]
+        text, files = self._loops(_NAME)
+        loops = f"th_block_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        files[f"{loops}.c"] = text.replace(_NAME, loops)
+        inputs = ["x0", "x1"] if add else ["x0"]
+        parameters = ", ".join(f"const int8_t *{x}" for x in inputs)
+        definition = render(
+            "block_call.c.j2",
+            symbol=symbol,
+            comment=safe_comment(self._comment()),
+            loops=loops,
+            data=[text for _, text in data if text],
+            streams=streams,
+            parameters=parameters,
+            inputs=", ".join(inputs),
+        )
+        return Code(definition, files)
+
+    @property
+    def _stages(self) -> Sequence[tuple[str, Strip | Planes | None]]:
+        """The parts in the order in which they run, and their names in C."""
+        s = self.stages
+        return ("widen", s.widen), ("depthwise", s.planes), ("project", s.project)
+
+    def _loops(self, symbol: str) -> tuple[str, dict[str, str]]:
+        """The C file with the function that computes the block, and the helper files that it needs."""
         s, dw = self.stages, self.parts.depthwise
         files = {"nn_math.h": static_text("nn_math.h"), **s.planes.files()}
         if s.widen is None:
-            files["nn_planes.h"] = static_text("nn_planes.h")
+            files |= self._sort.files()
         prototypes = list(s.planes.prototypes())
         definitions = [s.planes.definition(f"{symbol}_depthwise")]
         includes = {'"nn_math.h"', "<string.h>", *s.planes.includes()}
         if s.widen is None:
-            includes.add('"nn_planes.h"')
+            includes.add('"th_asm.h"')
+            prototypes.append(PROTOTYPE)
         for part, name in ((s.widen, "widen"), (s.project, "project")):
             if part is not None:
                 files |= part.files()
@@ -221,6 +252,8 @@ class BlockCandidate:
         text = render(
             "block.c.j2",
             symbol=symbol,
+            includes=sorted(includes, key=lambda i: (i[0] != "<", i)),
+            stages=[name for name, part in self._stages if part is not None],
             comment=safe_comment(self._comment()),
             parameters="const int8_t *x0" + (", const int8_t *x1" if add else ""),
             prototypes=list(dict.fromkeys(prototypes)),
@@ -249,7 +282,7 @@ class BlockCandidate:
             add_high=add.high if add else 0,
             **self._layout(),
         )
-        return Code(text, files, tuple(sorted(includes)))
+        return text, files
 
     def _comment(self) -> str:
         p, dw = self.parts, self.parts.depthwise
@@ -268,11 +301,10 @@ class BlockCandidate:
         dw, first = self.parts.depthwise, self.parts.first
         if first is None:
             row = dw.x.width * dw.x.channels
-            sizes = f"{dw.x.width}, {dw.x.channels}, {self.stages.planes.plane_bytes}"
-            lines = [f"nn_sort_row(x0 + in * {row}, to, {sizes});"]
+            lines = self._sort.call(f"x0 + in * {row}", "to", self.stages.planes.plane_bytes)
         elif not self._band_bytes:
             row = first.x.width * first.x.channels * first.strides[0]
-            lines = [f"{symbol}_widen(x0 + in * {row}, {dw.x.width}, to, blocks);"]
+            lines = [f"{symbol}_widen(x0 + in * {row}, {dw.x.width}, to, blocks, widen);"]
         else:
             top, _, left, right = first.pads
             c, zero = first.x.channels, first.x.zero_point
@@ -289,7 +321,7 @@ class BlockCandidate:
                 f"    memcpy(line + {left * c}, x0 + iy * {row}, {row});",
                 *([f"    memset(line + {left * c + row}, {zero}, {right * c});"] if right else []),
                 "}",
-                f"{symbol}_widen(band, {dw.x.width}, to, blocks);",
+                f"{symbol}_widen(band, {dw.x.width}, to, blocks, widen);",
             ]
         return "\n".join(line if line.startswith("#") else " " * 12 + line for line in lines)
 
@@ -346,7 +378,7 @@ class Block:
                 padded = f.x.width + (f.pads[2] + f.pads[3] if any(f.pads) else 0)
                 widen = Strip(
                     f, recipes[0], target.core, (dw.x.width,), padded * f.x.channels,
-                    f.strides[1] * f.x.channels, 1, planes.plane_bytes,
+                    f.strides[1] * f.x.channels, 1, planes.plane_bytes, target.compact,
                 )  # fmt: skip
             if parts.last and recipes[1] is not None:
                 sizes = sorted({tile * dw.y.width, (dw.y.height % tile or tile) * dw.y.width})
@@ -360,6 +392,7 @@ class Block:
                     channels,
                     parts.last.y.channels,
                     1,
+                    target.compact,
                 )
             for form in forms:
                 yield BlockCandidate(parts, Stages(widen, form, project, linear), tile)

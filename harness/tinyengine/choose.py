@@ -5,9 +5,10 @@ overlap, and its scratch. The fullest layer is a lower bound of the arena; the p
 buffers. Under a budget the choice is a shortest path over the positions between steps, since each
 chain's cost depends on nothing but the chain.
 
-Cost is instructions plus flash at an exchange rate (PER_BYTE). The cheapest choice that the board's RAM
-allows sets the scale, then smaller budgets are tried. Cost is weighed against memory (RAM_WEIGHT); `ram`
-then takes the smallest budget whose instructions stay within RAM_SLACK of that.
+Cost is instructions plus flash at an exchange rate (PER_BYTE). Code that several layers share counts once:
+its bytes are split among those that use it in the choice before, a few times over (`share`). The cheapest
+choice that the board's RAM allows sets the scale, then smaller budgets are tried. Cost is weighed against
+memory (RAM_WEIGHT); `ram` then takes the smallest budget whose instructions stay within RAM_SLACK of that.
 
 Scratch follows from the budget: a layer that leaves more of the arena free may take more columns at a
 time (the model-adaptive scheduling of MCUNet, section 3.2, with every buffer in the equation).
@@ -15,7 +16,8 @@ time (the model-adaptive scheduling of MCUNet, section 3.2, with every buffer in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -114,8 +116,7 @@ def options_at(
                 continue
             for c in kernel.candidates(works, target):
                 memory = memory_of(program, lives, first, after, c)
-                # shared code is charged in full: what several layers share is a welcome surplus
-                flash = c.flash + sum(c.shared.values())
+                flash = c.flash + sum(c.shared.values())  # in full, until it is known who shares it
                 here.append(Option(first, after, c, memory, c.instructions, flash, c.scratch))
     return here
 
@@ -186,6 +187,7 @@ def shortest(table: Sequence[Sequence[Option]], budget: int, per_byte: int) -> l
 PER_BYTE = {"speed": 16, "ram": 16, "flash": 60}  # instructions that a byte of flash is worth
 RAM_SLACK = 1.30  # `ram`: at most this many times the instructions of `speed`
 RAM_WEIGHT = 0.03  # `speed`, `flash`: twice the smallest memory must save three percent of the cost
+_ROUNDS = 4  # of choosing anew with the code of the choice before shared
 _STEP = 1.08  # budgets that are looked at grow by this factor
 
 
@@ -215,10 +217,11 @@ def alternatives(
 
 
 def choices_of(table: Sequence[Sequence[Option]], prefer: str, budget: int) -> list[list[Choice]]:
-    """`alternatives`, of the options of each step; of those, only the undominated ones matter."""
+    """`alternatives`, of the options of each step."""
     if not table:
         return [[]]
     per_byte = PER_BYTE[prefer]
+    table = share(table, prefer, budget)
     smallest = least_memory(table)
     best = shortest(table, max(budget, smallest), per_byte)
     assert best is not None
@@ -231,6 +234,31 @@ def choices_of(table: Sequence[Sequence[Option]], prefer: str, budget: int) -> l
             wider = (shortest(table, int(level * f), per_byte) for f in (1.02, 1.04, 1.07, 1.1))
             paths = [least, *(p for p in wider if p is not None and _instructions(p) <= most), *paths]
     return [[Choice(tuple(range(o.first, o.after)), o.candidate) for o in path] for path in paths]
+
+
+def share(table: Sequence[Sequence[Option]], prefer: str, budget: int) -> list[list[Option]]:
+    """The same options, with shared code charged by how many layers of a good choice use it."""
+    per_byte, smallest = PER_BYTE[prefer], least_memory(table)
+    found: tuple[int, list[list[Option]]] | None = None
+    priced = [list(here) for here in table]
+    for _ in range(_ROUNDS):
+        best = shortest(priced, max(budget, smallest), per_byte)
+        assert best is not None
+        path = _balanced(priced, per_byte, smallest, best)
+        code = {name: size for o in path for name, size in o.candidate.shared.items()}
+        cost = _instructions(path) + per_byte * (sum(o.candidate.flash for o in path) + sum(code.values()))
+        if found is not None and cost >= found[0]:
+            break
+        found = cost, priced
+        users = Counter(name for o in path for name in o.candidate.shared)
+        priced = [[replace(o, flash=_flash(o.candidate, users)) for o in here] for here in table]
+    assert found is not None
+    return found[1]
+
+
+def _flash(candidate: Candidate, users: Mapping[str, int]) -> int:
+    """Bytes that a candidate adds if its shared code is split among all of its users."""
+    return candidate.flash + sum(size // max(1, users.get(n, 0)) for n, size in candidate.shared.items())
 
 
 def _smallest(

@@ -68,6 +68,11 @@ def c_name(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:40] or "unnamed"
 
 
+def stream_text(name: str, stream: npt.NDArray[np.int32]) -> str:
+    """C text of `static const int32_t NAME_stream[]`: packed weights and constants."""
+    return f"static const int32_t {name}_stream[{stream.size}] = {{\n{c_array(stream)}\n}};\n"
+
+
 def kernels_folder() -> Path:
     """The folder of the kernel templates, in a checkout as in an installed package."""
     return Path(str(resources.files("tinyhil"))) / "firmware_templates" / "kernels"

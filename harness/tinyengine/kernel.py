@@ -17,7 +17,8 @@ from tinyhil.harness.tinyengine.work import Work
 
 @dataclass(frozen=True)
 class Target:
-    """What a kernel may know of the target. `core` is GCC's name (`cortex-m7`), or `native`.
+    """What a kernel may know of the target. `core` is GCC's name (`cortex-m7`), or `native`; `compact` asks
+    for code that many layers share rather than the fastest.
 
     `native` asks for the plain C twin of the same candidate: same scratch, same overlap, same bytes
     read and written, so that a test on the host under sanitizers speaks for the device as well.
@@ -25,6 +26,7 @@ class Target:
 
     core: str
     scratch_limit: int = 1 << 30
+    compact: bool = False
 
     @property
     def dsp(self) -> bool:

@@ -38,6 +38,7 @@ class ConvCandidate:
     core: str
     strip: int
     band: int
+    compact: bool = False
     kernel: str = "gemm"
 
     # -- geometry
@@ -95,7 +96,8 @@ class ConvCandidate:
 
     def gemm(self, pixels: int, channels: int) -> Gemm:
         """The micro-kernel for a block of that size."""
-        return Gemm(self.order.shape[0], pixels, channels, Post.common(self.recipe), False, self.core)
+        pairs, post = self.order.shape[0], Post.common(self.recipe)
+        return Gemm(pairs, pixels, channels, post, False, self.core, self.compact)
 
     @cached_property
     def _blocks(self) -> tuple[int, ...]:
@@ -356,14 +358,14 @@ class Convolution:
             return
         seen = set()
         for budget in _STRIPS:
-            candidate = plan(work, recipe, target.core, budget)
+            candidate = plan(work, recipe, target, budget)
             key = (candidate.strip, candidate.band)
             if candidate.scratch <= target.scratch_limit and key not in seen:
                 seen.add(key)
                 yield candidate
 
 
-def plan(work: ConvWork, recipe: Recipe, core: str, budget: int) -> ConvCandidate:
+def plan(work: ConvWork, recipe: Recipe, target: Target, budget: int) -> ConvCandidate:
     """The candidate whose strip takes about `budget` bytes (at least one block)."""
     kh, kw = work.kernel
     pairs = pair_order(kh, kw * work.x.channels).shape[0]
@@ -376,4 +378,5 @@ def plan(work: ConvWork, recipe: Recipe, core: str, budget: int) -> ConvCandidat
         while band > whole and ((band - 1) * work.strides[0] + kh) * work.x.width * work.x.channels > budget:
             band -= whole
     pixels = (band * work.y.width if band else work.y.pixels) + 3
-    return ConvCandidate(work, recipe, core, max(4, min(strip, pixels // 4 * 4)), band)
+    strip = max(4, min(strip, pixels // 4 * 4))
+    return ConvCandidate(work, recipe, target.core, strip, band, target.compact)

@@ -14,7 +14,8 @@ Stream of one channel pair: bias0, 256 * bias1 + bias0 + offset1, W[pairs], [off
 channel 0, constants of channel 1; these are multipliers alone where one addend serves all channels. A
 last odd channel stands alone: bias0, W[pairs] with plain lanes, its constants.
 
-Registers: r0 activations, r1 stream, r2 W, r3 SXTB16(W), r12 and lr pixels, r4-r11 accumulators. The
+Registers: r0 activations, r1 stream, r2 and r3 pixels (so that many loads are short), r12 W, lr SXTB16(W),
+r4-r11 accumulators. The
 kernel runs over all channels and, for each, over all blocks of a strip: weights stay in the data cache.
 Cortex-M7 wants loads two pixels ahead, between the SMLADs, where they cost nothing; Cortex-M4, which
 issues one instruction a cycle, wants two pixels by one LDRD.
@@ -22,6 +23,7 @@ issues one instruction a cycle, wants two pixels by one LDRD.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 
@@ -114,7 +116,7 @@ class Gemm:
             f"{self.pixels} pixels x {self.channels} channels, "
             + ("any number of inputs" if self.turn else f"{2 * self.pairs} inputs")
             + f", outputs as {'planes' if self.planar else 'pixels'}: see gemm.py.",
-            "r0 activations, r1 stream, r2/r3 weights, r12/lr pixels, r4-r11 accumulators.",
+            "r0 activations, r1 stream, r2/r3 pixels, r12/lr weights, r4-r11 accumulators.",
         ]
         body = asm.function(self.name, self.parameters, comment, self.core)
         return {f"{self.name}.c": f"#include <stdint.h>\n\n{self.prototype}\n\n{body}"}
@@ -162,11 +164,11 @@ class Gemm:
         body = Asm()
         body.op(f"ldr r1, [sp, #{_STREAM}]")
         if turn:
-            body.op(f"ldr r3, [sp, #{_BLOCK_BYTES}]", "add r3, r0", f"str r3, [sp, #{_BLOCK_END}]")
+            body.op(f"ldr lr, [sp, #{_BLOCK_BYTES}]", "add lr, r0", f"str lr, [sp, #{_BLOCK_END}]")
         self._load_bias(body, spread=turn > 0)
         pipelined = self.core == "cortex-m7" and (turn or 2) * self.pixels % 2 == 0
         if pipelined:
-            body.op("ldr r2, [r1], #4", "ldr r12, [r0]", "ldr lr, [r0, #4]")
+            body.op("ldr r12, [r1], #4", "ldr r2, [r0]", "ldr r3, [r0, #4]")
         if turn:
             a.in_any_order(body)
             per_block = a.lap()
@@ -174,16 +176,16 @@ class Gemm:
             a.label(3)
             for k in range(turn):
                 self._pair(body, k, pipelined, first=False, last=False)
-            body.op(f"add r0, #{4 * self.pixels * turn}", f"ldr r3, [sp, #{_BLOCK_END}]")
+            body.op(f"add r0, #{4 * self.pixels * turn}", f"ldr lr, [sp, #{_BLOCK_END}]")
             a.in_any_order(body)
-            a.op("cmp r0, r3", "bne 3b")
+            a.op("cmp r0, lr", "bne 3b")
             per_block += a.lap() * (self.pairs // turn)
             body = Asm()
         else:
             per_block = 0
             for k in range(self.pairs):
                 self._pair(body, k, pipelined, first=k == 0, last=k == self.pairs - 1)
-            body.add("r0", self.block_bytes, "r3")
+            body.add("r0", self.block_bytes, "lr")
         self._epilogue(a, body, pipelined)
         a.op(f"ldr r3, [sp, #{_BLOCKS_END}]", "cmp r0, r3", "bne 2b")
         per_block += a.lap()
@@ -217,7 +219,7 @@ class Gemm:
             self._pair_grouped(a, k, first)
 
     def _smlad(self, pixel: int, channel: int, activation: str, first: bool) -> str:
-        weights = "r3" if self.channels == 2 and channel == 0 else "r2"
+        weights = "lr" if self.channels == 2 and channel == 0 else "r12"
         acc = self._acc(pixel, channel)
         return (
             f"smlad {acc}, {activation}, {weights}, {self._acc(self.pixels - 1, channel) if first else acc}"
@@ -226,13 +228,13 @@ class Gemm:
     def _pair_pipelined(self, a: Asm, k: int, first: bool, last: bool) -> None:
         """Loads run two pixels ahead; the weight load behind the last pair fetches the first constant."""
         if self.channels == 2:
-            a.op("sxtb16 r3, r2")
+            a.op("sxtb16 lr, r12")
         for p in range(self.pixels):
             item = k * self.pixels + p
-            activation = ("r12", "lr")[item % 2]
+            activation = ("r2", "r3")[item % 2]
             a.op(self._smlad(p, self.channels - 1, activation, first))
             if p == self.pixels - 1:
-                a.op("ldr r2, [r1], #4")
+                a.op("ldr r12, [r1], #4")
             if self.channels == 2:
                 a.op(self._smlad(p, 0, activation, first))
             if not (last and p >= self.pixels - 2):
@@ -240,20 +242,20 @@ class Gemm:
 
     def _pair_grouped(self, a: Asm, k: int, first: bool) -> None:
         """Two pixels by one LDRD, as long as two loads on Cortex-M4 and never slowed by its alignment."""
-        a.op("ldr r2, [r1], #4")
+        a.op("ldr r12, [r1], #4")
         for p in range(0, self.pixels, 2):
             group = range(p, min(p + 2, self.pixels))
             at = 4 * (k * self.pixels + p)
             if len(group) == 2 and at <= 1020:
-                a.op(f"ldrd r12, lr, [r0, #{at}]")
+                a.op(f"ldrd r2, r3, [r0, #{at}]")
             else:
                 for q in group:
-                    a.op(f"ldr {('r12', 'lr')[q % 2]}, [r0, #{4 * (k * self.pixels + q)}]")
+                    a.op(f"ldr {('r2', 'r3')[q % 2]}, [r0, #{4 * (k * self.pixels + q)}]")
             if p == 0 and self.channels == 2:
-                a.op("sxtb16 r3, r2")
+                a.op("sxtb16 lr, r12")
             for q in group:
                 for c in reversed(range(self.channels)):
-                    a.op(self._smlad(q, c, ("r12", "lr")[q % 2], first))
+                    a.op(self._smlad(q, c, ("r2", "r3")[q % 2], first))
 
     def _epilogue(self, a: Asm, body: Asm, pipelined: bool) -> None:
         """Separate the two sums, requantise, store, and move the output pointer to the next block, behind
@@ -261,28 +263,29 @@ class Gemm:
         accs = [[self._acc(p, c) for p in range(self.pixels)] for c in range(self.channels)]
         proved, each = self.post.kind == "proved", self.post.constants
         common = self.post.addend is not None
-        if common:  # offset0, both multipliers
-            constants = ["r2", "r3", "lr"][: 1 + self.channels]
-        else:
-            constants = ["r2", "r3", "r12"][: 3 if proved else each]
-        _load(body, constants[1:] if pipelined else constants)
+        # the first constant lies where the weights were loaded ahead; several are loaded in ascending order
+        constants = ("r12", "r2", "r3") if pipelined else ("r2", "r3", "r12")
+        count = 1 + self.channels if common else 3 if proved else each
+        _load(body, constants[pipelined:count])
         if common:
-            body.op(f"ldr r12, [sp, #{_ADDEND}]")
+            body.op(f"ldr lr, [sp, #{_ADDEND}]")
         for p in range(self.pixels):
             if self.channels == 2:
                 body.op(f"sub {accs[1][p]}, {accs[1][p]}, {accs[0][p]}")
             if proved:
-                body.op(f"add {accs[0][p]}, r2, {accs[0][p]}, lsl #8")
-        self.post.finish(body, accs[0], *(("r3", "r12", "") if proved else ("r2", "r3", "r12")))
-        if self.channels == 2:
-            if common:
-                self.post.finish(body, accs[1], "lr", "r12", "")
-            else:
-                if not proved:
-                    for r in accs[1]:
-                        body.op(f"asr {r}, {r}, #8")
-                _load(body, ["r2", "r3", "r12"][:each])
-                self.post.finish(body, accs[1], "r2", "r3", "r12")
+                body.op(f"add {accs[0][p]}, {constants[0]}, {accs[0][p]}, lsl #8")
+        if common:
+            self.post.finish(body, accs[0], constants[1], "lr", "")
+        else:
+            self.post.finish(body, accs[0], *((*constants[1:], "") if proved else constants))
+        if self.channels == 2 and common:
+            self.post.finish(body, accs[1], constants[2], "lr", "")
+        elif self.channels == 2:
+            if not proved:
+                for r in accs[1]:
+                    body.op(f"asr {r}, {r}, #8")
+            _load(body, ("r2", "r3", "r12")[:each])
+            self.post.finish(body, accs[1], "r2", "r3", "r12")
         if self.post.clamps:  # comparisons set flags
             a.in_any_order(body)
         stores = a if self.post.clamps else body
@@ -319,7 +322,7 @@ class Gemm:
         a.op("add r2, " + {1: "r3", 2: "r2, r3, lsl #1", 3: "r12", 4: "r2, r3, lsl #2"}[self.pixels])
 
 
-def _load(a: Asm, registers: list[str]) -> None:
+def _load(a: Asm, registers: Sequence[str]) -> None:
     """The next words of the stream."""
     if len(registers) == 1:
         a.op(f"ldr {registers[0]}, [r1], #4")

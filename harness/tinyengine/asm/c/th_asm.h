@@ -88,6 +88,10 @@ void th_expand(uint32_t *blocks, const int8_t *const *windows, uint32_t pixels, 
 /* `count` values of one pixel as 16-bit pairs, in the same order as th_expand. */
 void th_widen(uint32_t *pairs, const int8_t *x, uint32_t count);
 
+/* `count` channels, `channels` bytes apart in the row's `width` pixels, into planes: see sort.py. */
+void th_sort_rest(const int8_t *from, int8_t *to, uint32_t width, uint32_t channels, uint32_t plane,
+                  uint32_t count);
+
 /* Planes of a depthwise convolution: see th_planes.c. */
 struct th_planes {
     uint32_t height; /* of the input */

@@ -16,9 +16,9 @@ def notes_of(record: Measurement) -> tuple[str, ...]:
         return (first_sentence(record.error.message),)
     notes = []
     if said.get("float_io") == "true":
-        notes.append("float input and output: converted on the device, and counted")
-    if said.get("graph"):
-        notes.append(f"graph: {said['graph']}")
+        notes.append("float in and out, converted on the device")
+    if said.get("graph", "as in the file") != "as in the file":
+        notes.append(f"after {said['graph']}")
     if said.get("library_kernels"):
         notes.append(f"{said['library_kernels']} kernels")
     if said.get("portable_layers", "none") != "none":

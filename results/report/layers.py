@@ -49,9 +49,11 @@ def layer_bars(name: str, layers: Sequence[str], series: Sequence[Series], metri
             )
             words = short_number(values[0])
             parts.append(text(WIDTH - 76, middle + 4, words, "value lost" if lost else "value"))
-        for s, value in list(zip(series, values, strict=True))[1:]:
+        height = 15 / max(len(series) - 1, 1)  # one below the other, so that equal ones are all seen
+        for place, (s, value) in enumerate(list(zip(series, values, strict=True))[1:]):
             if value is not None:
-                parts.append(rect(x(value) - 1.5, middle - 7.5, 3, 15, f"e{s.colour} mark", hint, 1.5))
+                y = middle - 7.5 + place * height
+                parts.append(rect(x(value) - 2, y, 4, height, f"e{s.colour} mark", hint, 1.5))
     title = f"{metric.title} of each layer"
     svg = picture(WIDTH, plot.bottom + 8, title, _describe_bars(layers, series, metric), *parts)
     columns = ("layer", *(f"{s.label} {metric.name} ({metric.kind})" for s in series))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
 from tinyhil.harness.versus import versus_lines
+from tinyhil.results.metrics import METRICS
 from tinyhil.results.record import (
     Correctness,
     EngineId,
@@ -18,6 +20,7 @@ from tinyhil.results.record import (
 )
 from tinyhil.results.reference import load_references
 from tinyhil.results.report import render_report
+from tinyhil.results.report.layers import Series, layer_bars
 
 OURS = {"compiler": "gcc 12", "flags": "-mcpu=cortex-m7 -O2"}
 THEIRS = {
@@ -115,6 +118,18 @@ def test_published_rows_are_called_so() -> None:
     name = sorted(models)[0]
     renamed = [replace(r, model=replace(r.model, name=name)) for r in RECORDS]
     assert any("  published  " in text for text in versus_lines(renamed, references=load_references()))
+
+
+def test_marks_of_equal_engines_do_not_hide_each_other() -> None:
+    sides = [Series("tinyengine", 0, (5.0,)), Series("cmsis-nn", 1, (9.0,)), Series("tflm", 2, (9.0,))]
+    svg = layer_bars("layers", ["0 Conv2D"], sides, METRICS["instructions"]).svg
+    marks = [
+        {key: float(text) for key, text in re.findall(r' (x|y|height)="([0-9.]+)"', rect)}
+        for rect in re.findall(r"<rect[^>]*mark[^>]*>", str(svg))
+    ]
+    first, second = sorted(marks, key=lambda mark: mark["y"])
+    assert first["x"] == second["x"]
+    assert first["y"] + first["height"] <= second["y"]
 
 
 def test_the_report_says_the_same() -> None:

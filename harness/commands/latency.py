@@ -23,11 +23,13 @@ from tinyhil.harness.targets.counts import RunSegments, marks_of, split_runs
 from tinyhil.harness.targets.qemu import QemuTarget
 from tinyhil.harness.targets.recorder import Segment, parse
 from tinyhil.harness.targets.target import Job
+from tinyhil.harness.timing import llvm_mca
 from tinyhil.harness.timing.calibrate import Sample, current_penalties, fit, sample, write_penalties
 from tinyhil.harness.timing.estimate import BlockCosts, Estimate, block_costs, estimate_segment, total
 from tinyhil.harness.timing.explain import as_text
 from tinyhil.harness.timing.explain import explain as explain_segments
 from tinyhil.harness.timing.image import load_elf
+from tinyhil.harness.timing.llvm_mca import find_llvm_mca
 from tinyhil.harness.timing.microbench import Loop, loops, microbench_sources
 
 
@@ -52,9 +54,8 @@ def trace_inference(firmware: Firmware, cache: Path, timeout: float) -> Traced:
         path = Path(folder) / "trace"
         QemuTarget(cache).run(firmware, Job((inputs,), 1, path), Deadline.after(timeout))
         trace = parse(path)
-    return Traced(
-        firmware, block_costs(trace, firmware.board), split_runs(trace.segments, marks_of(firmware))[0]
-    )
+    costs = block_costs(trace, firmware.board, load_elf(firmware.elf))
+    return Traced(firmware, costs, split_runs(trace.segments, marks_of(firmware))[0])
 
 
 def _layer_table(traced: Traced, clock_hz: int) -> str:
@@ -82,10 +83,15 @@ def _layer_table(traced: Traced, clock_hz: int) -> str:
 @click.option("--engine", "engine_name", default="tinyengine", show_default=True)
 @click.option("--layer", "layer_name", help="Explain only the layer with this name or index.")
 @click.option("--top", default=10, show_default=True, help="How many of the hottest blocks to show.")
-def explain(model: Path, board_name: str, engine_name: str, layer_name: str | None, top: int) -> None:
+@click.option("--llvm-mca", "beside", is_flag=True, help="Show what llvm-mca says of these blocks, too.")
+def explain(
+    model: Path, board_name: str, engine_name: str, layer_name: str | None, top: int, beside: bool
+) -> None:
     """Show where the estimated cycles of MODEL go: layers, kinds of work, hottest blocks, stalls."""
     settings = load_settings(Path.cwd())
     board = get_board(board_name)
+    if beside:
+        find_llvm_mca()  # before the work
     if board.is_native:
         raise UsageError("this computer has no timing model; name a board with a Cortex-M")
     engine = get_engine(engine_name, table_of(engine_name, settings.engines))
@@ -98,6 +104,9 @@ def explain(model: Path, board_name: str, engine_name: str, layer_name: str | No
         segments = traced.run.layers[_layer_index(firmware, layer_name)]
     found = explain_segments(traced.costs, segments, load_elf(firmware.elf), top)
     click.echo("\n" + as_text(found))
+    if beside:
+        click.echo("\nCycles per round without the last branch, by our model and by llvm-mca\n")
+        click.echo(llvm_mca.table(find_llvm_mca(), traced.costs.core, found.hottest))
 
 
 def _layer_index(firmware: Firmware, name: str) -> int:

@@ -78,7 +78,9 @@ def _pick(
         label = f"{segment.index} 0x{segment.mark:08x} {name}".rstrip()
         rows.append((label, estimate_segment(costs, segment)))
     if not rows:
-        raise UsageError("no segment of the trace begins at that mark")
+        raise UsageError(
+            "no segment of the trace begins at that mark" if wanted else "the trace has no segment"
+        )
     return rows
 
 

@@ -28,6 +28,7 @@ RULES: Mapping[str, Rule] = {
     "float_fused": Rule("cycles of VMLA, VFMA and their kin", 3, "DDI0439"),
     "unaligned_fetch": Rule("more cycles of a 32-bit instruction at an address 2 mod 4", 0.25, "mlperf"),
     "unaligned_load": Rule("more cycles of an unaligned load: it becomes two", 1, "DDI0439"),
+    "unknown": Rule("cycles of an instruction that is not known", 3, "guess"),
 }
 
 _MEMORY = {"load", "store", "load_multiple", "store_multiple"}
@@ -56,8 +57,8 @@ def _cost(i: Instruction, before: Instruction | None, address: int) -> tuple[flo
             cycles, reason = RULES["store_indexed"].value, "store with a register offset"
     elif i.kind in {"load_multiple", "store_multiple"}:
         cycles, reason = RULES["multiple"].value + i.words, f"{i.words} registers"
-    elif i.kind == "divide":
-        cycles, reason = RULES["divide"].value, "divide"
+    elif i.kind in {"divide", "unknown"}:
+        cycles, reason = RULES[i.kind].value, i.kind
     elif i.kind == "float" and i.mnemonic in {"vdiv", "vsqrt"}:
         cycles, reason = RULES["float_divide"].value, "divide"
     elif i.kind == "float" and i.mnemonic in _FUSED:

@@ -42,6 +42,7 @@ RULES: Mapping[str, Rule] = {
     "double_multiply": Rule("cycles of VMUL.F64", 5, "jnk0le"),
     "double_fused": Rule("cycles of VFMA.F64, VMLA.F64", 8, "jnk0le"),
     "double_divide": Rule("cycles of VDIV.F64, VSQRT.F64", 30, "jnk0le"),
+    "unknown": Rule("cycles of an instruction that is not known; it pairs with nothing", 3, "guess"),
 }
 
 # Issue classes. SOLO goes with nothing, in either slot.
@@ -105,7 +106,7 @@ class _Step(NamedTuple):
 
 
 def _issue_class(i: Instruction) -> int:
-    if i.kind in {"load_multiple", "store_multiple", "divide"}:
+    if i.kind in {"load_multiple", "store_multiple", "divide", "unknown"}:
         return SOLO
     if i.kind in {"load", "store"} and i.words == 2:
         return SOLO  # VLDR.64, VSTR.64
@@ -132,8 +133,8 @@ def _holds(i: Instruction) -> int:
     """Cycles for which nothing else issues, counted from its own."""
     if i.kind in {"load_multiple", "store_multiple"}:
         return max(1, (i.words + 1) // 2)
-    if i.kind == "divide":
-        return int(RULES["divide"].value)
+    if i.kind in {"divide", "unknown"}:
+        return int(RULES[i.kind].value)
     if i.kind != "float":
         return 1
     if i.mnemonic in {"vdiv", "vsqrt"}:

@@ -46,9 +46,10 @@ class Instruction:
     """One Thumb instruction, whatever its address.
 
     `kind`: load, store, load_multiple, store_multiple, multiply, divide, branch, shift, add_move,
-    alu, alu_shifted, bitfield, float, it or nop. `reads`: (register, how it is consumed) pairs.
-    `writes`: registers with a new value; `updated` is the address register of pre- and post-indexed
-    accesses among them. Registers are 0-15 and, for S0 to S31, 32-63 (a D register is two of these).
+    alu, alu_shifted, bitfield, float, it, nop, or unknown to the disassembler. `reads`: (register, how
+    it is consumed) pairs. `writes`: registers with a new value; `updated` is the address register of
+    pre- and post-indexed accesses among them. Registers are 0-15 and, for S0 to S31, 32-63 (a D register
+    is two of these).
     `words`: 32-bit words that a load or store moves; 0 for a byte or half-word.
     """
 
@@ -98,7 +99,7 @@ def _kind(name: str, shifted: bool) -> str:
     for prefix, kind in (("ldr", "load"), ("vldr", "load"), ("str", "store"), ("vstr", "store")):
         if name.startswith(prefix):
             return kind
-    if name.startswith("v") or name == "fmstat":
+    if name.startswith("v") or name in {"fmstat", "fconsts", "fconstd"}:  # the last two are VMOV #number
         return "float"
     sets = (("it", {"it"}), ("branch", _BRANCHES), ("divide", {"sdiv", "udiv"}), ("multiply", _MULTIPLY))
     for kind, names in (*sets, ("bitfield", _BITFIELD), ("shift", _SHIFTS)):
@@ -111,10 +112,10 @@ def _kind(name: str, shifted: bool) -> str:
 
 @lru_cache(maxsize=65536)
 def decode(code: bytes) -> Instruction:
-    """The instruction with this machine code (2 or 4 bytes); a data word decodes as a `nop`."""
+    """The instruction with this machine code, 2 or 4 bytes."""
     found = next(_CAPSTONE.disasm(code, 0, 1), None)
     if found is None:
-        return Instruction("?", "nop", len(code), (), ())
+        return Instruction("?", "unknown", len(code), (), ())
     return _classify(found, _CAPSTONE.insn_name(found.id))
 
 
@@ -237,6 +238,29 @@ def decode_block(code: bytes) -> tuple[Instruction, ...]:
     return tuple(instructions)
 
 
+def pieces(code: bytes) -> list[bytes]:
+    """The machine code of each instruction of a block."""
+    found = []
+    for instruction in decode_block(code):
+        found.append(code[: instruction.size])
+        code = code[instruction.size :]
+    return found
+
+
+def is_cut(code: bytes) -> bool:
+    """The last instruction is half there. QEMU hands out no more of one that lies across its pages."""
+    place = 0
+    while place + 2 <= len(code):
+        place += 4 if code[place + 1] >= 0xE8 else 2
+    return place > len(code)
+
+
 def disassemble(address: int, code: bytes) -> list[str]:
     """The block as text, one line per instruction."""
-    return [f"{i.address:08x}  {i.mnemonic} {i.op_str}".rstrip() for i in _CAPSTONE.disasm(code, address)]
+    lines = []
+    for piece in pieces(code):
+        found = next(_CAPSTONE.disasm(piece, address, 1), None)
+        text = f"{found.mnemonic} {found.op_str}" if found else f"? {piece.hex()}"
+        lines.append(f"{address:08x}  {text}".rstrip())
+        address += len(piece)
+    return lines

@@ -15,7 +15,7 @@ from tinyhil.harness.targets.recorder.trace import BLOCK_COLUMNS, REGION_COLUMNS
 from tinyhil.harness.timing.conditions import Conditions
 from tinyhil.harness.timing.cortex_m4 import CortexM4
 from tinyhil.harness.timing.cortex_m7 import CortexM7
-from tinyhil.harness.timing.decode import decode_block
+from tinyhil.harness.timing.decode import decode_block, is_cut, pieces
 from tinyhil.harness.timing.image import Image
 from tinyhil.harness.timing.memory import MemoryTiming, memory_timing
 from tinyhil.harness.timing.rules import Core
@@ -130,8 +130,34 @@ def block_costs(
     hot = np.unique(np.concatenate([_hot_steps(s, sizes) for s in trace.segments] or [_NO_STEPS]), axis=0)
     steps = {(left, entered): _step(core, blocks[left], blocks[entered]) for left, entered in hot.tolist()}
     notes = _notes(trace, board, memory, conditions, off)
+    notes += _unknown(trace, blocks, np.unique(hot))
     return BlockCosts(
         core, memory, blocks, steps, tuple(trace.regions), off, "dcache" in trace.settings, notes
+    )
+
+
+def _unknown(trace: Trace, blocks: Sequence[Block], busy: NDArray[np.int64]) -> tuple[str, ...]:
+    """A warning of instructions in the `busy` blocks that the model does not know."""
+    executed: dict[int, int] = defaultdict(int)
+    for segment in trace.segments:
+        for place, count, *_ in segment.ran.tolist():
+            executed[place] += count
+    times, example = 0, ""
+    for place in busy.tolist():
+        address = blocks[place].address
+        for instruction, piece in zip(
+            decode_block(blocks[place].code), pieces(blocks[place].code), strict=True
+        ):
+            if instruction.kind == "unknown":
+                times += executed[place]
+                example = example or f"{piece.hex()} at 0x{address:08x}"
+            address += instruction.size
+    if not times:
+        return ()
+    share = times / max(1, sum(segment.instructions for segment in trace.segments))
+    return (
+        f"WARNING: {times:,} executed instructions ({share:.2%}) are not known to the model and were given "
+        f"a default, such as {example}",
     )
 
 
@@ -180,14 +206,20 @@ def _notes(
 
 
 def _with_code(block: Block, image: Image | None) -> Block:
-    """The block with its machine code from the image where the trace leaves it out."""
+    """The block with its machine code from the image where the trace leaves it, or the end of it, out."""
     if block.code:
-        return block
+        return replace(block, code=_completed(block, image)) if is_cut(block.code) else block
     for size in range(2 * block.instructions, 4 * block.instructions + 1, 2):
         code = image.read(block.address, size) if image else None
         if code and len(decode_block(code)) == block.instructions and _whole(code):
             return replace(block, code=code)
     raise UsageError(f"no image has the code at 0x{block.address:08x}; give it with --image FILE@ADDRESS")
+
+
+def _completed(block: Block, image: Image | None) -> bytes:
+    """The code with its last two bytes. Zeros, if nobody has them, mostly keep the kind of instruction."""
+    tail = image.read(block.address + len(block.code), 2) if image else None
+    return block.code + (tail or b"\0\0")
 
 
 def _whole(code: bytes) -> bool:

@@ -60,6 +60,7 @@ class HotBlock:
     cycles_each: float
     share: float
     lines: tuple[Line, ...]
+    code: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,9 @@ def explain(
         )
         runs = max(1, executed[place])
         function = image.function_at(block.address) if image else ""
-        hottest.append(HotBlock(block.address, function, runs, cycles, cycles / runs, cycles / whole, lines))
+        hottest.append(
+            HotBlock(block.address, function, runs, cycles, cycles / runs, cycles / whole, lines, block.code)
+        )
     return Explanation({name: cycles for name, cycles in _largest(work) if cycles}, tuple(hottest))
 
 

@@ -9,7 +9,9 @@ from tinyhil.harness.build.firmware import Firmware
 from tinyhil.harness.targets.counts import marks_of, split_runs
 from tinyhil.harness.targets.recorder import Segment, Trace
 from tinyhil.harness.timing.conditions import Conditions
+from tinyhil.harness.timing.decode import is_cut
 from tinyhil.harness.timing.estimate import Estimate, block_costs, estimate_segment, total
+from tinyhil.harness.timing.image import load_elf
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,9 @@ def estimate_runs(
 ) -> list[RunEstimate]:
     """Estimates of the inferences with the indices `wanted`, in that order, in the `conditions` that the
     firmware reported. Raises UsageError as `block_costs` does."""
-    costs = block_costs(trace, firmware.board, conditions=conditions)
+    cut = any(is_cut(block.code) for block in trace.blocks)
+    image = load_elf(firmware.elf) if cut else None
+    costs = block_costs(trace, firmware.board, image, conditions=conditions)
     runs = split_runs(trace.segments, marks_of(firmware))
     found = []
     for index in wanted:

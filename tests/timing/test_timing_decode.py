@@ -16,6 +16,7 @@ from tinyhil.harness.timing.decode import (
     decode,
     decode_block,
     disassemble,
+    is_cut,
 )
 
 
@@ -82,8 +83,19 @@ def test_an_it_instruction_makes_what_it_covers_conditional_and_keeps_the_flags(
     assert [i.sets_flags for i in block] == [False, False, False, True]
 
 
-def test_data_between_code_decodes_as_nothing() -> None:
-    assert decode(bytes.fromhex("ffffffff")).kind == "nop"
+def test_what_is_no_instruction_is_unknown_and_the_next_one_is_read_again() -> None:
+    assert decode(bytes.fromhex("ffffffff")).kind == "unknown"
+    assert [i.kind for i in decode_block(bytes.fromhex("ffffffff8818"))] == ["unknown", "add_move"]
+    assert disassemble(0x100, bytes.fromhex("ffffffff8818")) == [
+        "00000100  ? ffffffff",
+        "00000104  adds r0, r1, r2",
+    ]
+
+
+def test_half_of_an_instruction_is_told_from_a_whole_one() -> None:
+    assert is_cut(bytes.fromhex("8818d0f8"))
+    assert not is_cut(bytes.fromhex("8818d0f80000"))
+    assert not is_cut(b"")
 
 
 @given(st.binary(min_size=2, max_size=64).filter(lambda code: len(code) % 2 == 0))

@@ -105,9 +105,9 @@ static void store(unsigned vcpu, qemu_plugin_meminfo_t info, uint64_t address, v
 /* Is an instruction that accesses memory a load? Told from its code: asking QEMU at each access takes
  * time, and QEMU 7.2 calls the wrong callbacks if loads and stores are registered apart. In 32-bit
  * encodings and most others a bit says it (Armv7-M Architecture Reference Manual, A5.2.4 and A5.3). */
-static bool is_load(const uint8_t *code, size_t size) {
+static bool is_load(const uint8_t *code) {
     uint32_t first = code[0] | code[1] << 8;
-    if (size == 4)
+    if (first >= 0xe800) /* 32 bits; where they lie across its pages, QEMU hands out no more than these 16 */
         return first >> 4 & 1;
     if (first >> 12 == 5)
         return (first >> 9 & 7) >= 3;
@@ -144,7 +144,7 @@ static void translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
     for (size_t i = 0, at = 0; with_dcache && i < instructions; i++) {
         struct qemu_plugin_insn *instruction = qemu_plugin_tb_get_insn(tb, i);
         size_t bytes = qemu_plugin_insn_size(instruction);
-        qemu_plugin_register_vcpu_mem_cb(instruction, is_load(code + at, bytes) ? load : store,
+        qemu_plugin_register_vcpu_mem_cb(instruction, is_load(code + at) ? load : store,
                                          QEMU_PLUGIN_CB_NO_REGS, QEMU_PLUGIN_MEM_RW, block);
         at += bytes;
     }

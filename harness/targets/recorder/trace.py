@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +19,8 @@ Counts = NDArray[np.int64]
 #: Columns of `Segment.ran` after the block id; each region adds `REGION_COLUMNS`.
 BLOCK_COLUMNS = ("executed", "mispredicted", "icache_misses", "unaligned")
 REGION_COLUMNS = ("accesses", "load_misses", "store_misses", "writebacks")
+#: Of one block; the emulators end theirs long before.
+MAX_INSTRUCTIONS = 4096
 _MAGIC = "tinyhil-trace 1"
 
 
@@ -78,11 +82,14 @@ class Trace:
 
 
 def parse(path: Path) -> Trace:
-    """Reads a trace file; UsageError says which line is wrong, or that the file is cut short."""
+    """Reads a trace file, plain or gzipped; UsageError says which line is wrong, or that it is cut short."""
     try:
-        text = path.read_text(encoding="ascii")
+        data = path.read_bytes()
+        text = (gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data).decode("ascii")
     except UnicodeDecodeError:
         raise UsageError(f"{path} is not a tinyhil trace: it is not text") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UsageError(f"{path} is gzipped, but damaged: {error}") from error
     except OSError as error:
         raise UsageError(f"cannot read the trace {path}: {error.strerror}") from error
     return parse_text(text, str(path))
@@ -119,7 +126,9 @@ def parse_text(text: str, name: str = "trace") -> Trace:
                 edges[-1].append(words[1:])
             elif kind == "block":
                 code = b"" if words[4] == "-" else bytes.fromhex(words[4])
-                blocks[int(words[1])] = Block(int(words[2], 16), int(words[3]), code)
+                blocks[int(words[1])] = block = Block(int(words[2], 16), int(words[3]), code)
+                if len(code) % 2 or block.address % 2 or not 0 < block.instructions <= MAX_INSTRUCTIONS:
+                    raise ValueError("no Thumb code")
             elif kind == "segment":
                 heads.append((int(words[1]), int(words[2], 16), int(words[3])))
                 ran.append([])
@@ -139,14 +148,16 @@ def parse_text(text: str, name: str = "trace") -> Trace:
         segments = []
         for head, ran_rows, edge_rows in zip(heads, ran, edges, strict=True):
             segments.append(Segment(*head, _table(ran_rows, width, 1, ids), _table(edge_rows, 3, 2, ids)))
-    except (ValueError, IndexError, KeyError) as error:
+    except (ValueError, IndexError, KeyError, OverflowError) as error:
         raise UsageError(f"{name}: {where} is damaged ({error})") from error
     return Trace(tuple(blocks[i] for i in sorted(blocks)), tuple(segments), regions, settings)
 
 
 def _table(rows: list[list[str]], width: int, id_columns: int, ids: Mapping[int, int]) -> Counts:
     """Rows of numbers as an array; its first columns, block ids, become places in `Trace.blocks`."""
-    table = np.array(rows, dtype=np.int64).reshape(-1, width)
+    table = np.array(rows, dtype=np.int64).reshape(len(rows), width)
+    if (table < 0).any():
+        raise ValueError("a negative count")
     for column in range(id_columns):
         table[:, column] = [ids[block_id] for block_id in table[:, column].tolist()]
     return table

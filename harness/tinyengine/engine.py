@@ -15,19 +15,22 @@ from tinyhil.harness.tinyengine.kernel import Target
 from tinyhil.harness.tinyengine.kernels import all_kernels
 from tinyhil.harness.tinyengine.lowering import lower
 from tinyhil.harness.tinyengine.passes import optimise
-from tinyhil.harness.tinyengine.schedule import Schedule, arrange
+from tinyhil.harness.tinyengine.schedule import Schedule, arrange_smallest
 
 VERSION = "1"
 
 
 def schedule_graph(graph: Graph, board: Board, options: Options) -> Schedule:
     """The plan of `graph` on `board`: passes, kernels, offsets. No code yet."""
-    program = lower(optimise(graph, options))
+    program = lower(optimise(graph, options), "low-bits" not in options.disabled)
     budget = 1 << 40 if board.is_native else board.ram.size
     off = options.disabled
     kernels = all_kernels(off)
-    plans = alternatives(program, kernels, Target(board.core), options.prefer, budget, "fusion" not in off)
-    return min((arrange(program, p, "overlap" not in off) for p in plans), key=lambda s: s.arena)
+    target = Target(board.core, compact=options.prefer == "flash" or "unrolling" in off)
+    plans = alternatives(
+        program, kernels, target, options.prefer, budget, not off & {"fusion", "streaming", "tiling"}
+    )
+    return arrange_smallest(program, plans, "overlap" not in off)
 
 
 def refuse_if_too_big(schedule: Schedule, board: Board) -> None:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 
+from tinyhil.harness.tinyengine.ablation import without
 from tinyhil.harness.tinyengine.addition import LinearAdd
 from tinyhil.harness.tinyengine.asm.conv import Convolution
 from tinyhil.harness.tinyengine.asm.dense import Dense
 from tinyhil.harness.tinyengine.block import Block
 from tinyhil.harness.tinyengine.kernel import Kernel
-from tinyhil.harness.tinyengine.low_bits import Int4
+from tinyhil.harness.tinyengine.low_bits import LowBits
+from tinyhil.harness.tinyengine.pipeline import PATCHES, PIPELINE
 from tinyhil.harness.tinyengine.portable import Portable
 
 
-def all_kernels(disabled: Set[str]) -> tuple[Kernel, ...]:
+def all_kernels(disabled: Set[str]) -> Sequence[Kernel]:
     """The kernels that may be chosen. The portable ones always stay: they compute everything."""
-    fast: tuple[Kernel, ...] = (LinearAdd(), Dense(), Convolution(), Int4(), Block())
+    fast: tuple[Kernel, ...] = (LinearAdd(), Dense(), Convolution(), LowBits(), Block(), PIPELINE, PATCHES)
     if "kernels" in disabled:
         fast = ()
-    return (*(k for k in fast if k.name not in disabled), Portable())
+    return without((*(k for k in fast if k.name not in disabled), Portable()), disabled)

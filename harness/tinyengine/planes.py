@@ -19,7 +19,7 @@ from tinyhil.harness.tinyengine.asm.depthwise_tile import DepthwiseTile, pack_ch
 from tinyhil.harness.tinyengine.asm.emit import c_file
 from tinyhil.harness.tinyengine.asm.post import Post
 from tinyhil.harness.tinyengine.asm.requant import Recipe, live_bias
-from tinyhil.harness.tinyengine.ctext import c_array, static_text
+from tinyhil.harness.tinyengine.ctext import c_array, static_text, stream_text
 from tinyhil.harness.tinyengine.work import DepthwiseWork
 
 
@@ -37,6 +37,8 @@ def _tile_cost(tile: DepthwiseTile) -> tuple[int, int]:
 class Planes(Protocol):
     """A depthwise convolution over planes, `tile` output rows at a time (or what remains at the end)."""
 
+    @property
+    def core(self) -> str: ...
     @property
     def rows(self) -> int: ...
     @property
@@ -63,8 +65,13 @@ class Planes(Protocol):
         """Declarations of the micro-kernels."""
         ...
 
+    def data(self, name: str) -> str:
+        """C text of `static const int32_t NAME_stream[]`; nothing where the definition holds its data."""
+        ...
+
     def definition(self, name: str) -> str:
-        """`static void NAME(const int8_t *planes, int32_t rows, int8_t *y)` and its data; y is HWC."""
+        """`static void NAME(const int8_t *planes, int32_t rows, int8_t *y, const int32_t *stream)`; y is
+        HWC."""
         ...
 
 
@@ -72,10 +79,10 @@ def planes_for(work: DepthwiseWork, tile: int, core: str) -> tuple[Planes, ...]:
     """The forms that are worth a look: fastest, and smaller."""
     recipe = _recipe_of(work)
     if recipe is not None:
-        fast = FastPlanes(work, tile, recipe, core, packed=False)
+        fast = FastPlanes(work, tile, recipe, core, 16)
         if fast.possible:
-            return fast, FastPlanes(work, tile, recipe, core, packed=True)
-    return (PlainPlanes(work, tile),)
+            return fast, *(FastPlanes(work, tile, recipe, core, b) for b in sorted({8, work.weight_bits}))
+    return (PlainPlanes(work, tile, core),)
 
 
 def _rows(work: DepthwiseWork, tile: int) -> int:
@@ -87,15 +94,21 @@ def _rows(work: DepthwiseWork, tile: int) -> int:
 class FastPlanes:
     """The generated micro-kernel, one channel at a time.
 
-    It wants weights in 16-bit lanes, more than twice their size for 7x7. `packed` keeps them as bytes in
-    flash, two lane words in one word, and unpacks a channel onto the stack right before it is computed.
+    It wants weights in 16-bit lanes, more than twice their size for 7x7. With fewer `bits` flash holds them
+    packed, two lane words of bytes in one word, or four of four bits, or eight of two; a channel is
+    unpacked onto the stack right before it is computed.
     """
 
     work: DepthwiseWork
     tile: int
     recipe: Recipe
     core: str
-    packed: bool
+    bits: int
+
+    @property
+    def packed(self) -> bool:
+        """Weights are unpacked before they are multiplied."""
+        return self.bits < 16
 
     @property
     def rows(self) -> int:
@@ -147,7 +160,12 @@ class FastPlanes:
         """Words of one channel in flash."""
         if not self.packed:
             return self._lanes + self._constants
-        return (self._lanes + 1) // 2 + self._constants - (self._common_addend is not None)
+        return -(-self._lanes // self._per_word) + self._constants - (self._common_addend is not None)
+
+    @property
+    def _per_word(self) -> int:
+        """Lane words in a packed word."""
+        return 16 // self.bits
 
     @property
     def _addends(self) -> npt.NDArray[np.int64]:
@@ -159,7 +177,7 @@ class FastPlanes:
         """Where all addends lie within a byte of each other (as proven recipes do), the byte of the last
         packed word that no tap uses can hold the difference to this one."""
         low, high = int(self._addends.min()), int(self._addends.max())
-        spare = self.work.kernel[1] % 2 == 1
+        spare = self.work.kernel[1] % 2 == 1 and self.bits == 8
         return low + 128 if spare and high - low < 256 else None
 
     @cached_property
@@ -177,10 +195,20 @@ class FastPlanes:
         return np.concatenate(parts)
 
     def _pack(self, channel: int, stream: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-        """Lane words hold bytes 1 and 3; the second of two keeps its place, the first moves down."""
-        start, lanes = self._first_lane, self._lanes
-        words = np.append(stream[start : start + lanes].view(np.uint32), np.zeros(lanes % 2, np.uint32))
-        pairs = (words[::2] >> np.uint32(8)) | words[1::2]
+        """Lane words hold their weights in bytes 1 and 3; the last of a word keeps its place, those before
+        it lie lower. Fields of less than a byte are moved up by half their range: none is negative then."""
+        start, lanes, bits = self._first_lane, self._lanes, self.bits
+        words = np.append(
+            stream[start : start + lanes].view(np.uint32), np.zeros(-lanes % self._per_word, np.uint32)
+        )
+        if bits < 8:
+            words = (words ^ np.uint32(0x01000100 << bits - 1)) & np.uint32(0x01000100 * ((1 << bits) - 1))
+        columns = words.reshape(-1, self._per_word).T
+        moved = [
+            c >> np.uint32(s) if s >= 0 else c << np.uint32(-s)
+            for c, s in zip(columns, self._down, strict=True)
+        ]
+        pairs = np.bitwise_or.reduce(np.stack(moved), axis=0)
         after = stream[start + lanes :]
         if self._common_addend is not None:
             difference = int(self._addends[channel]) - self._common_addend
@@ -200,30 +228,36 @@ class FastPlanes:
 
     def instructions(self, rows: int) -> int:
         """One call for `rows` output rows of all channels."""
-        unpack = 14 + 7 * ((self._lanes + 1) // 2) if self.packed else 0
+        unpack = (14 + self._lanes * (7 if self.bits < 8 else 4)) if self.packed else 0
         return 10 + self.work.y.channels * (9 + unpack + _tile_cost(self._variants[rows])[0])
 
     def files(self) -> dict[str, str]:
         """The micro-kernels."""
         files = {f"{v.name}.c": v.text() for v in self._variants.values()}
         files["th_asm.h"] = c_file("th_asm.h")
+        if self.bits < 8:
+            files["nn_low_bits.h"] = static_text("nn_low_bits.h")
         if self.core == "native":
             files |= {name: c_file(name) for name in ("th_twin.h", "th_twin.c")}
         return files
 
     def includes(self) -> tuple[str, ...]:
         """Headers."""
-        return ('"th_asm.h"',)
+        return ('"nn_low_bits.h"', '"th_asm.h"') if self.bits < 8 else ('"th_asm.h"',)
 
     def prototypes(self) -> list[str]:
         """The micro-kernels."""
         return [v.prototype for v in self._variants.values()]
 
+    def data(self, name: str) -> str:
+        """C text of the stream."""
+        return stream_text(name, self._stream)
+
     def definition(self, name: str) -> str:
-        """`static void NAME(const int8_t *planes, int32_t rows, int8_t *y)` and its data."""
+        """`static void NAME(const int8_t *planes, int32_t rows, int8_t *y, const int32_t *stream)`."""
         c, m = self.work.y.channels, self.work.multiplier
         plane = f"planes + c{'' if m == 1 else f' / {m}'} * {self.plane_bytes}"
-        stream = "lanes" if self.packed else f"{name}_stream + c * {self._words}"
+        stream = "lanes" if self.packed else f"stream + c * {self._words}"
 
         def call(rows: int) -> str:
             return f"{self._variants[rows].name}({plane}, {stream}, y + c);"
@@ -239,14 +273,10 @@ class FastPlanes:
             lines += [f"        {call(whole)}"]
         return "\n".join(
             [
-                f"static const int32_t {name}_stream[{self._stream.size}] = {{",
-                c_array(self._stream),
-                "};",
-                "",
-                f"static void {name}(const int8_t *planes, int32_t rows, int8_t *y)",
+                f"static void {name}(const int8_t *planes, int32_t rows, int8_t *y, const int32_t *stream)",
                 "{",
                 *([] if short else ["    (void)rows; /* always the same */"]),
-                *([f"    const int32_t *packed = {name}_stream;"] if self.packed else []),
+                *(["    const int32_t *packed = stream;"] if self.packed else []),
                 *([f"    int32_t lanes[{self._lanes + self._constants}];", ""] if self.packed else []),
                 *lines,
                 "    }",
@@ -255,20 +285,33 @@ class FastPlanes:
             ]
         )
 
+    @property
+    def _down(self) -> list[int]:
+        """By how many bits each lane word of a packed word lies lower than where it is multiplied."""
+        return [8 - self.bits * i for i in range(self._per_word)]
+
+    def _lane(self, word: str, number: int) -> str:
+        """C text: lane word `number` of a packed word."""
+        down = self._down[number]
+        moved = f"(uint32_t){word}" + (f" << {down}" if down > 0 else f" >> {-down}" if down else "")
+        return (
+            f"(int32_t)({moved} & 0xFF00FF00u)" if self.bits == 8 else f"nn_high_lanes({moved}, {self.bits})"
+        )
+
     def _unpack(self) -> list[str]:
         """C text: the stream of one channel from its packed form, `packed` moves on."""
-        first, pairs = self._first_lane, (self._lanes + 1) // 2
-        half = self._lanes // 2
-        lines = ["#pragma GCC unroll 4"] if half > 1 else []
+        first, each = self._first_lane, self._per_word
+        whole, rest = divmod(self._lanes, each)
+        pairs = whole + (rest > 0)
+        lines = ["#pragma GCC unroll 4"] if whole > 1 and each == 2 else []
+        lines += [f"        for (int32_t i = 0; i < {whole}; i++) {{ /* {each} lane words */"]
         lines += [
-            f"        for (int32_t i = 0; i < {half}; i++) {{ /* two lane words of four bytes */",
-            f"            lanes[{first} + 2 * i] = (int32_t)((uint32_t)packed[i] << 8 & 0xFF00FF00u);",
-            f"            lanes[{first + 1} + 2 * i] = (int32_t)((uint32_t)packed[i] & 0xFF00FF00u);",
-            "        }",
+            f"            lanes[{first + n} + {each} * i] = {self._lane('packed[i]', n)};"
+            for n in range(each)
         ]
-        if self._lanes % 2:
-            last = f"(int32_t)((uint32_t)packed[{half}] << 8 & 0xFF00FF00u)"
-            lines += [f"        lanes[{first + self._lanes - 1}] = {last};"]
+        lines += ["        }"]
+        for n in range(rest):
+            lines += [f"        lanes[{first + whole * each + n}] = {self._lane(f'packed[{whole}]', n)};"]
         at = pairs
         for i in range(self._constants):
             to = i if i < first else self._lanes + i
@@ -287,6 +330,7 @@ class PlainPlanes:
 
     work: DepthwiseWork
     tile: int
+    core: str
 
     @property
     def rows(self) -> int:
@@ -330,8 +374,12 @@ class PlainPlanes:
         """Nothing."""
         return []
 
+    def data(self, name: str) -> str:
+        """Nothing: the definition holds its data."""
+        return ""
+
     def definition(self, name: str) -> str:
-        """`static void NAME(const int8_t *planes, int32_t rows, int8_t *y)` and its data."""
+        """`static void NAME(const int8_t *planes, int32_t rows, int8_t *y, const int32_t *stream)`."""
         w, r = self.work, self.work.requant
         kh, kw = w.kernel
         c = w.y.channels
@@ -350,8 +398,9 @@ static const int8_t {name}_shift[{c}] = {{
 {c_array(r.shift)}
 }};
 
-static void {name}(const int8_t *planes, int32_t rows, int8_t *y)
+static void {name}(const int8_t *planes, int32_t rows, int8_t *y, const int32_t *stream)
 {{
+    (void)stream; /* all that it would hold is above */
     for (int32_t c = 0; c < {c}; c++) {{
         const int8_t *plane = planes + {plane} * {self.plane_bytes};
         const int8_t *weights = {name}_weights + c * {kh * kw};

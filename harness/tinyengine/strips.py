@@ -19,7 +19,8 @@ from tinyhil.harness.tinyengine.asm.expand import Expand, pair_order
 from tinyhil.harness.tinyengine.asm.gemm import Gemm, pack, stream_words
 from tinyhil.harness.tinyengine.asm.post import Post
 from tinyhil.harness.tinyengine.asm.requant import Recipe, live_bias
-from tinyhil.harness.tinyengine.ctext import c_array, static_text
+from tinyhil.harness.tinyengine.ctext import static_text, stream_text
+from tinyhil.harness.tinyengine.fields import pack_fields
 from tinyhil.harness.tinyengine.work import ConvWork
 
 SLACK = 16  # bytes behind blocks that wide loads and stores may touch
@@ -52,6 +53,7 @@ class Strip:
     step: int
     pixel_stride: int
     channel_stride: int
+    compact: bool = False
 
     @cached_property
     def order(self) -> npt.NDArray[np.intp]:
@@ -77,8 +79,8 @@ class Strip:
 
     @property
     def packed(self) -> bool:
-        """Weights lie in flash as nibbles; a pair of channels is unpacked onto the stack when needed."""
-        return self.work.weight_bits == 4
+        """Weights lie in flash as four or two bits; a pair of channels is unpacked onto the stack first."""
+        return self.work.weight_bits < 8
 
     @property
     def _step_words(self) -> int:
@@ -86,19 +88,16 @@ class Strip:
         post = Post.common(self.recipe)
         return 2 + self.pairs + (post.kind == "proved") + 2 * post.constants
 
-    def _nibbles(self) -> npt.NDArray[np.int32]:
-        """The stream with the lanes of each channel pair as nibbles; a last odd channel stays as it is."""
+    def _fields(self) -> npt.NDArray[np.int32]:
+        """The stream with the lanes of each channel pair as fields; a last odd channel stays as it is."""
         flat = self.work.weights.reshape(self.work.weights.shape[0], -1).astype(np.int64)
         padded = np.concatenate([flat, np.zeros((flat.shape[0], 1), np.int64)], axis=1)
         lanes = padded[:, self.order]  # [channels, pairs, 2]; index -1 finds the zero
         parts: list[npt.NDArray[np.int32]] = []
         for step in range(self.work.y.channels // 2):
             at = step * self._step_words
-            w0, w1 = lanes[2 * step] & 15, lanes[2 * step + 1] & 15
-            halves = w0[:, 0] | w1[:, 0] << 4 | w0[:, 1] << 8 | w1[:, 1] << 12
-            halves = np.append(halves, np.zeros(len(halves) % 2, np.int64))
-            words = (halves[::2] | halves[1::2] << 16).astype(np.uint32).view(np.int32)
-            parts += [self.stream[at : at + 2], words]
+            both = np.stack([lanes[2 * step], lanes[2 * step + 1]], axis=2)  # [pairs, lane, channel]
+            parts += [self.stream[at : at + 2], pack_fields(both.reshape(-1, 4), self.work.weight_bits)]
             parts += [self.stream[at + 2 + self.pairs : at + self._step_words]]
         parts.append(self.stream[self.work.y.channels // 2 * self._step_words :])
         return np.concatenate(parts)
@@ -116,7 +115,7 @@ class Strip:
 
     def _gemm(self, pixels: int, channels: int) -> Gemm:
         planar = self.channel_stride != 1
-        return Gemm(self.pairs, pixels, channels, Post.common(self.recipe), planar, self.core)
+        return Gemm(self.pairs, pixels, channels, Post.common(self.recipe), planar, self.core, self.compact)
 
     @property
     def _stride(self) -> int:
@@ -142,7 +141,8 @@ class Strip:
     @property
     def flash(self) -> int:
         """Weights, constants and the calls."""
-        saved = self.work.y.channels // 2 * (self.pairs // 2) if self.packed else 0
+        words = -(-self.pairs * self.work.weight_bits // 8)
+        saved = self.work.y.channels // 2 * (self.pairs - words)
         return 4 * (self.stream_words - saved) + (220 if self.packed else 100)
 
     @property
@@ -165,7 +165,7 @@ class Strip:
             values = size * kh * kw * self.work.x.channels
             total += 10 + (self._expand.instructions(count) if size == 4 else 5 * values)
             if self.packed:
-                each = gemm_instructions(self._gemm(size, 2), count, 1) + 30 + 9 * self.pairs
+                each = gemm_instructions(self._gemm(size, 2), count, 1) + 30 + 6 * self.pairs
                 total += pairs * each
             else:
                 total += gemm_instructions(self._gemm(size, 2), count, pairs) if pairs else 0
@@ -179,7 +179,7 @@ class Strip:
         if 4 in self._blocks:
             files |= self._expand.files(self.core)
         if self.packed:
-            files["nn_int4.h"] = static_text("nn_int4.h")
+            files["nn_low_bits.h"] = static_text("nn_low_bits.h")
         if self.core == "native":
             files |= {name: c_file(name) for name in ("th_twin.h", "th_twin.c")}
         return files
@@ -188,17 +188,17 @@ class Strip:
         """Declarations of the micro-kernels."""
         return [*(g.prototype for g in self._gemms), *([self._expand.prototype] if 4 in self._blocks else [])]
 
+    def data(self, name: str) -> str:
+        """C text of `static const int32_t NAME_stream[]`."""
+        return stream_text(name, self._fields() if self.packed else self.stream)
+
     def definition(self, name: str) -> str:
-        """`static void NAME(const int8_t *x, uint32_t pixels, int8_t *y, uint32_t *blocks)` and its data."""
-        stream = self._nibbles() if self.packed else self.stream
+        """`static void NAME(const int8_t *x, uint32_t pixels, int8_t *y, uint32_t *blocks, const int32_t
+        *stream)`."""
         lines = [
-            f"static const int32_t {name}_stream[{stream.size}] = {{",
-            c_array(stream),
-            "};",
-            "",
-            f"static void {name}(const int8_t *x, uint32_t pixels, int8_t *y, uint32_t *blocks)",
+            f"static void {name}(const int8_t *x, uint32_t pixels, int8_t *y, uint32_t *blocks,",
+            "                    const int32_t *stream)",
             "{",
-            f"    const int32_t *const stream = {name}_stream;",
         ]
         if 4 in self._blocks:
             lines += [
@@ -227,7 +227,7 @@ class Strip:
 
     def includes(self) -> tuple[str, ...]:
         """Headers that the definition needs."""
-        return ('"nn_int4.h"', '"th_asm.h"') if self.packed else ('"th_asm.h"',)
+        return ('"nn_low_bits.h"', '"th_asm.h"') if self.packed else ('"th_asm.h"',)
 
     def _unpacked_calls(self, size: int, y: str, end: str) -> Iterable[str]:
         """One call per pair of channels, each behind the unpacking of its weights."""
@@ -235,9 +235,9 @@ class Strip:
         yield "const int32_t *packed = stream;"
         if channels > 1:
             yield f"int32_t lanes[{words}];"
-            tail = words - 2 - self.pairs
+            tail, bits = words - 2 - self.pairs, self.work.weight_bits
             yield f"for (int32_t c = 0; c < {channels // 2}; c++) {{"
-            yield f"    packed = nn_int4_unpack(packed, lanes, 2, {self.pairs}, {tail});"
+            yield f"    packed = nn_unpack(packed, lanes, 2, {self.pairs}, {tail}, {bits});"
             out = f"{y} + c * {2 * self.channel_stride}"
             call = self._gemm(size, 2).call("blocks", "lanes", out, end, f"lanes + {words}", self._stride)
             yield f"    {call}"

@@ -21,6 +21,7 @@ from tinyhil.harness.model.graph import (
     Quantization,
     Quantize,
     Relu,
+    ResizeNearestNeighbor,
     Tensor,
     Transpose,
 )
@@ -104,6 +105,16 @@ def test_a_transpose_sinks_below_means_until_it_moves_nothing() -> None:
     before = b.graph()
     after = optimise(before, Options())
     assert "Transpose" not in kinds(after)
+    assert_same_function(before, after)
+
+
+def test_a_resize_to_as_many_pixels_in_other_rows_is_not_taken_for_nothing() -> None:
+    b = Builder((1, 4, 2, 3))
+    b.op(ResizeNearestNeighbor(), (0,), (1, 2, 4, 3))
+    b.op(ResizeNearestNeighbor(), (b.last,), (1, 2, 4, 3))
+    before = b.graph()
+    after = optimise(before, Options())
+    assert kinds(after) == ["ResizeNearestNeighbor", "Reshape"]
     assert_same_function(before, after)
 
 

@@ -22,7 +22,7 @@ NATIVE = get_board("native")
 PREFER = ("speed", "ram", "flash")
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [*range(12), 270])
 def test_a_network_with_branches_is_exact_with_dead_bytes_poisoned(seed: int, run_c: RunC) -> None:
     graph = random_dag(seed)
     schedule = schedule_graph(graph, NATIVE, Options(PREFER[seed % 3]))

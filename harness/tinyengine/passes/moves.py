@@ -38,10 +38,10 @@ def _moves_nothing(graph: Graph, op: Op) -> bool:
             return not any(a or b for a, b in amounts)
         case Concatenation(activation=activation):
             return len(op.inputs) == 1 and activation is Activation.NONE
-        case StridedSlice() | ResizeNearestNeighbor():
-            return not isinstance(op.spec, StridedSlice) or all(
-                s == 1 or n == 1 for s, n in zip(op.spec.strides, x.shape, strict=True)
-            )
+        case StridedSlice(strides=strides):
+            return all(s == 1 or n == 1 for s, n in zip(strides, x.shape, strict=True))
+        case ResizeNearestNeighbor():
+            return x.shape == out.shape
         case Quantize():
             return same_values(x, out)
         case Mean():

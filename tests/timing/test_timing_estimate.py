@@ -98,6 +98,15 @@ def test_firmware_faster_than_any_that_was_validated_gets_a_longer_upper_end(f74
     assert fast.high - fast.value > fast.value - fast.low
 
 
+def test_float_code_is_less_certain_than_integer_code(f746: Board) -> None:
+    # vadd.f32 s0, s1, s2 and add.w r0, r1, r2, each with the same branch back.
+    text = trace_text(100_000).replace(LOOP, "30ee810a0138fcd1")
+    slow = estimate(parse_text(text), f746).total
+    fast = estimate(parse_text(text.replace("30ee810a", "01eb0200")), f746).total
+    assert slow.parts["flash"] == fast.parts["flash"]
+    assert (slow.value - slow.low) / slow.value > 1.5 * (fast.value - fast.low) / fast.value
+
+
 def test_values_of_the_board_can_be_replaced_for_one_estimate_and_it_says_so(f746: Board) -> None:
     found = estimate(trace(flash=100), f746, overrides={"flash_line": 20}).segments[1][1]
     assert found.parts["flash"] == 2000

@@ -75,9 +75,12 @@ class Planes(Protocol):
         ...
 
 
-def planes_for(work: DepthwiseWork, tile: int, core: str) -> tuple[Planes, ...]:
-    """The forms that are worth a look: fastest, and smaller."""
-    recipe = _recipe_of(work)
+def planes_for(
+    work: DepthwiseWork, tile: int, core: str, part_of: DepthwiseWork | None = None
+) -> tuple[Planes, ...]:
+    """The forms that are worth a look: fastest, and smaller. `part_of`: the whole, where `work` computes
+    some columns only; its requantisation is proven once."""
+    recipe = _recipe_of(part_of or work)
     if recipe is not None:
         fast = FastPlanes(work, tile, recipe, core, 16)
         if fast.possible:

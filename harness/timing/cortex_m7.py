@@ -176,13 +176,12 @@ def _step(i: Instruction) -> _Step:
     default = _FACTOR if i.kind == "multiply" else _LATE
     kind, holds = _issue_class(i), _holds(i)
     adds = i.kind == "add_move" and i.mnemonic != "rsb"
-    floats = any(register >= 32 for register in (*i.writes, *(r for r, _ in i.reads)))
     blocked = _FREE
-    if floats and (
+    if i.fpu and (
         i.kind in {"load_multiple", "store_multiple"} or i.mnemonic in {"vadd", "vsub"} or i.words == 2
     ):
         blocked = _NEVER
-    elif floats and (i.kind in {"load", "store"} or i.mnemonic == "vmov"):
+    elif i.fpu and (i.kind in {"load", "store"} or i.mnemonic == "vmov"):
         blocked = _FIRST_ONLY
     to_late, to_early, to_behind = _latency(i, holds)
     loaded = kind == LOAD or (kind == SOLO and to_late == holds)

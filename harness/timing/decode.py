@@ -50,7 +50,8 @@ class Instruction:
     it is consumed) pairs. `writes`: registers with a new value; `updated` is the address register of
     pre- and post-indexed accesses among them. Registers are 0-15 and, for S0 to S31, 32-63 (a D register
     is two of these).
-    `words`: 32-bit words that a load or store moves; 0 for a byte or half-word.
+    `fpu`: reads or writes a register of the FPU. `words`: 32-bit words that a load or store moves; 0 for
+    a byte or half-word.
     """
 
     mnemonic: str
@@ -67,6 +68,7 @@ class Instruction:
     conditional: bool = False
     sets_flags: bool = False
     writes_pc: bool = False
+    fpu: bool = False
 
 
 def _disassembler() -> Cs:
@@ -179,6 +181,7 @@ def _classify(found: Any, name: str) -> Instruction:
             reads += [(register, how) for register in registers]
     if kind in {"load", "store"} and name not in {"ldr", "str", "vldr", "vstr", "ldrex", "strex"}:
         words = 0
+    reads_writes = [*(register for register, _ in reads), *writes]
     return Instruction(
         mnemonic=name,
         kind=kind,
@@ -193,6 +196,7 @@ def _classify(found: Any, name: str) -> Instruction:
         double=double,
         conditional=name in {"cbz", "cbnz"} or (name == "b" and found.mnemonic.partition(".")[0] != "b"),
         sets_flags=bool(found.update_flags) or name in _NO_RESULT,
+        fpu=any(register >= 32 for register in reads_writes),
         writes_pc=name in {"b", "bl", "bx", "blx", "cbz", "cbnz", "tbb", "tbh"} or 15 in writes,
     )
 

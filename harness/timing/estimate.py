@@ -15,7 +15,7 @@ from tinyhil.harness.targets.recorder.trace import BLOCK_COLUMNS, REGION_COLUMNS
 from tinyhil.harness.timing.conditions import Conditions
 from tinyhil.harness.timing.cortex_m4 import CortexM4
 from tinyhil.harness.timing.cortex_m7 import CortexM7
-from tinyhil.harness.timing.decode import decode_block, is_cut, pieces
+from tinyhil.harness.timing.decode import decode, decode_block, is_cut, pieces
 from tinyhil.harness.timing.image import Image
 from tinyhil.harness.timing.memory import MemoryTiming, memory_timing
 from tinyhil.harness.timing.rules import Core
@@ -145,25 +145,23 @@ def block_costs(
 def _float_share(block: Block) -> float:
     """The part of the instructions that reads or writes a register of the FPU."""
     code = decode_block(block.code)
-    return sum(any(r >= 32 for r in (*i.writes, *(r for r, _ in i.reads))) for i in code) / len(code)
+    return sum([i.fpu for i in code]) / len(code)
 
 
 def _unknown(trace: Trace, blocks: Sequence[Block], busy: NDArray[np.int64]) -> tuple[str, ...]:
     """A warning of instructions in the `busy` blocks that the model does not know."""
-    executed: dict[int, int] = defaultdict(int)
-    for segment in trace.segments:
-        for place, count, *_ in segment.ran.tolist():
-            executed[place] += count
+    strange = {
+        place for place in busy.tolist() if "?" in [i.mnemonic for i in decode_block(blocks[place].code)]
+    }
     times, example = 0, ""
-    for place in busy.tolist():
-        address = blocks[place].address
-        for instruction, piece in zip(
-            decode_block(blocks[place].code), pieces(blocks[place].code), strict=True
-        ):
-            if instruction.kind == "unknown":
-                times += executed[place]
+    for place in sorted(strange):
+        block, address = blocks[place], blocks[place].address
+        executed = sum(int(s.ran[s.ran[:, 0] == place, 1].sum()) for s in trace.segments)
+        for piece in pieces(block.code):
+            if decode(piece).kind == "unknown":
+                times += executed
                 example = example or f"{piece.hex()} at 0x{address:08x}"
-            address += instruction.size
+            address += len(piece)
     if not times:
         return ()
     share = times / max(1, sum(segment.instructions for segment in trace.segments))

@@ -1,4 +1,5 @@
 /* STM32F405, F407 (RM0090) and F412 (RM0402): HSE or HSI through the PLL to full speed. */
+#include "rtt.h"
 #include "stm32.h"
 
 #define GPIOA 0x40020000u
@@ -67,6 +68,7 @@ static void start_clock(void) {
 }
 
 void hal_init(void) {
+    rtt_init();
     start_clock();
     core_start_cycle_counter();
     RCC_AHB1ENR |= (1u << (TH_TX_PORT - 'A')) | (1u << (TH_RX_PORT - 'A'));
@@ -99,16 +101,27 @@ uint32_t hal_cycles(void) {
     return DWT_CYCCNT;
 }
 
-void hal_putc(uint8_t byte) {
+static void f4_putc(uint8_t byte) {
     while (!(REG(USART + USART_SR) & SR_TXE)) {
     }
     REG(USART + USART_DR) = byte;
 }
 
-int hal_getc(void) {
+static int f4_getc(void) {
     /* reading SR and then DR also clears an overrun; the CRC sees the lost byte */
     uint32_t status = REG(USART + USART_SR);
     return (status & SR_RXNE) ? (int)(REG(USART + USART_DR) & 0xFFu) : -1;
+}
+
+void hal_putc(uint8_t byte) {
+    if (!rtt_putc(byte)) {
+        f4_putc(byte);
+    }
+}
+
+int hal_getc(void) {
+    int byte = rtt_getc();
+    return rtt_attached ? byte : f4_getc();
 }
 
 void hal_exit(int status) {

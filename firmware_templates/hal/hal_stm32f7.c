@@ -1,4 +1,5 @@
 /* STM32F74x and F76x (RM0385, RM0410): HSE through the PLL to 216 MHz with over-drive. */
+#include "rtt.h"
 #include "stm32.h"
 
 #define GPIOA 0x40020000u
@@ -67,6 +68,7 @@ static void start_clock(void) {
 }
 
 void hal_init(void) {
+    rtt_init();
     start_clock();
     core_enable_icache();
     core_enable_dcache();
@@ -101,11 +103,14 @@ uint32_t hal_cycles(void) {
 }
 
 void hal_putc(uint8_t byte) {
-    usart_putc(USART, byte);
+    if (!rtt_putc(byte)) {
+        usart_putc(USART, byte);
+    }
 }
 
 int hal_getc(void) {
-    return usart_getc(USART);
+    int byte = rtt_getc();
+    return rtt_attached ? byte : usart_getc(USART);
 }
 
 void hal_exit(int status) {

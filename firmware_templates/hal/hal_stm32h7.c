@@ -1,4 +1,5 @@
 /* STM32H743 revision V (RM0433): HSE through PLL1 to 480 MHz with VOS0. */
+#include "rtt.h"
 #include "stm32.h"
 
 #define H7_HSI_HZ 64000000u
@@ -82,6 +83,7 @@ static void start_clock(void) {
 }
 
 void hal_init(void) {
+    rtt_init();
     start_clock();
     core_enable_icache();
     core_enable_dcache();
@@ -119,11 +121,14 @@ uint32_t hal_cycles(void) {
 }
 
 void hal_putc(uint8_t byte) {
-    usart_putc(USART, byte);
+    if (!rtt_putc(byte)) {
+        usart_putc(USART, byte);
+    }
 }
 
 int hal_getc(void) {
-    return usart_getc(USART);
+    int byte = rtt_getc();
+    return rtt_attached ? byte : usart_getc(USART);
 }
 
 void hal_exit(int status) {

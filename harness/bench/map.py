@@ -18,7 +18,8 @@ import yaml
 
 from tinyhil.errors import UsageError
 
-_KEYS = ("kind", "probe", "serial", "power", "target", "pack", "labgrid", "emulated")
+_KEYS = ("kind", "probe", "serial", "transport", "power", "target", "pack", "labgrid", "emulated")
+TRANSPORTS = ("serial", "rtt")
 _ID = re.compile(r"[A-Za-z0-9_.:-]+")
 # Zephyr's names of the boards that tinyhil has; twister writes them as `platform`.
 _ZEPHYR = {
@@ -41,7 +42,7 @@ class Place:
     labgrid place. `power` is the command (no shell) that cycles its power, empty if there is
     none. `target` and `pack` override the board kind's pyOCD target and add a CMSIS-Pack. `labgrid` is
     the labgrid place to acquire first. `emulated` says that the probe leads to an emulated board: its
-    cycles are never shown.
+    cycles are never shown. `transport` is `serial` or `rtt`, or empty for what the board kind says.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Place:
     pack: str = ""
     labgrid: str = ""
     emulated: bool = False
+    transport: str = ""
 
 
 def read_map(path: Path) -> tuple[Place, ...]:
@@ -123,7 +125,7 @@ def write_map(places: Iterable[Place]) -> str:
     for place in places:
         lines += ["", f"[boards.{_toml(place.name)}]", f"kind = {_toml(place.kind)}"]
         lines.append(f"probe = {_toml(place.probe)}")
-        lines += [f"{key} = {_toml(value)}" for key in ("serial", "target", "pack", "labgrid")
+        lines += [f"{key} = {_toml(value)}" for key in ("serial", "transport", "target", "pack", "labgrid")
                   if (value := getattr(place, key))]  # fmt: skip
         if place.power:
             lines.append(f"power = [{', '.join(map(_toml, place.power))}]")
@@ -163,6 +165,7 @@ def _place(name: str, entry: object, path: Path) -> Place:
         pack=_beside(_text(entry, "pack", where), path),
         labgrid=_text(entry, "labgrid", where),
         emulated=_flag(entry, "emulated", where),
+        transport=_transport(entry, where),
     )
 
 
@@ -170,6 +173,13 @@ def _text(entry: Mapping[str, Any], key: str, where: str) -> str:
     value = entry.get(key, "")
     if not isinstance(value, str):
         raise UsageError(f"{where}: {key} must be text, not {value!r}")
+    return value
+
+
+def _transport(entry: Mapping[str, Any], where: str) -> str:
+    value = _text(entry, "transport", where)
+    if value not in ("", *TRANSPORTS):
+        raise UsageError(f"{where}: transport {value!r} is none of {', '.join(TRANSPORTS)}")
     return value
 
 

@@ -25,13 +25,13 @@ from tinyhil.errors import (
 from tinyhil.harness.bench.labgrid import held
 from tinyhil.harness.bench.lock import quarantine
 from tinyhil.harness.bench.map import Place
-from tinyhil.harness.bench.port import SerialLine, open_port
 from tinyhil.harness.bench.recovery import Hopeless, LadderEnded, Rung, climb
 from tinyhil.harness.boards import Board
 from tinyhil.harness.build.firmware import Firmware
 from tinyhil.harness.deadline import Deadline
 from tinyhil.harness.targets.hardfault import hard_fault
 from tinyhil.harness.targets.hardware_conditions import check_clock, check_conditions
+from tinyhil.harness.targets.hardware_line import DEAD, Line, open_line, transport
 from tinyhil.harness.targets.hardware_mailbox import RUNNING, SIZE, Mailbox, not_started
 from tinyhil.harness.targets.pyocd_chip import Chip, connected, flash_segments
 from tinyhil.harness.targets.session import Session, greet, hold
@@ -91,19 +91,24 @@ class HardwareTarget:
             chip = _enter(open_now, connected(place, board, deadline))
             if rung is not Rung.RESYNC:
                 flashed = _load(chip, firmware, deadline, force=rung is Rung.REFLASH)
-            line = _enter(open_now, open_port(place, board.extra["serial"]["baud"]))
+            line = _enter(open_now, open_line(chip, place, firmware))
             if rung is not Rung.RESYNC:
                 chip.halt_at_reset()
                 chip.forget_reset_cause()
                 line.clear()  # opened before the core runs, so that not a byte is missed
             chip.resume()
-            session, text = self._converse(chip, line, firmware, job, deadline)
+            session, text = self._converse(chip, line, place, firmware, job, deadline)
             clock = 0 if place.emulated else check_clock(chip, board)
-            facts = {"probe": chip.probe, "board_name": place.name, "flashed": str(flashed).lower()}
+            facts = {
+                "probe": chip.probe,
+                "board_name": place.name,
+                "transport": transport(place, firmware),
+                "flashed": str(flashed).lower(),
+            }
         return _raw_run(session, place, text, facts, clock)
 
     def _converse(
-        self, chip: Chip, line: SerialLine, firmware: Firmware, job: Job, deadline: Deadline
+        self, chip: Chip, line: Line, place: Place, firmware: Firmware, job: Job, deadline: Deadline
     ) -> tuple[Session, str]:
         network = firmware.sources.network
         hello_deadline = deadline.within(min(_HELLO_SECONDS, deadline.remaining() / 2))
@@ -122,7 +127,7 @@ class HardwareTarget:
         except TargetReset as reset:
             raise _explained(chip, firmware, reset) from reset
         except (NoAnswer, BadFrame) as silence:
-            raise _diagnosed(chip, firmware, silence) from silence
+            raise _diagnosed(chip, firmware, DEAD[transport(place, firmware)], silence) from silence
 
 
 def _enter(stack: contextlib.ExitStack, part: contextlib.AbstractContextManager[_T]) -> _T:
@@ -158,7 +163,7 @@ def _explained(chip: Chip, firmware: Firmware, reset: TargetReset) -> TargetRese
     return TargetReset(f"{firmware.sources.network}: {reset}{said}")
 
 
-def _diagnosed(chip: Chip, firmware: Firmware, silence: NoAnswer | BadFrame) -> Exception:
+def _diagnosed(chip: Chip, firmware: Firmware, dead: str, silence: NoAnswer | BadFrame) -> Exception:
     """The silence of the wire, explained by what the probe finds in RAM."""
     network = firmware.sources.network
     try:
@@ -168,9 +173,9 @@ def _diagnosed(chip: Chip, firmware: Firmware, silence: NoAnswer | BadFrame) -> 
         elif mailbox.fault is not None:
             return hard_fault(mailbox.fault, firmware, mailbox.layer)
         else:
-            words = mailbox.in_words(firmware)
+            words = mailbox.in_words(firmware, dead)
     except ProbeNotFound as gone:
-        return ProbeNotFound(f"{gone}. The serial line went silent with it, in the middle of a measurement")
+        return ProbeNotFound(f"{gone}. The line went silent with it, in the middle of a measurement")
     except BenchError as error:
         words, mailbox = f"the probe could not look either: {error}", None
     heard = str(silence).partition(". Likely ")[0]  # the probe knows better than a guess

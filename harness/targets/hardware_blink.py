@@ -12,12 +12,12 @@ from pathlib import Path
 from tinyhil.errors import BenchError, TinyhilError
 from tinyhil.harness.bench.lock import locked
 from tinyhil.harness.bench.map import Place
-from tinyhil.harness.bench.port import SerialLine, open_port
 from tinyhil.harness.boards import get_board
 from tinyhil.harness.build import Program, build
 from tinyhil.harness.build.firmware import Firmware
 from tinyhil.harness.deadline import Deadline
 from tinyhil.harness.engine import Sources
+from tinyhil.harness.targets.hardware_line import Line, open_line, transport
 from tinyhil.harness.targets.pyocd_chip import connected, flash_segments
 from tinyhil.harness.wire import Conversation
 
@@ -71,10 +71,12 @@ def _heard_on(place: Place, places: Sequence[Place], cache_dir: Path, deadline: 
     with contextlib.ExitStack() as stack:
         chip = stack.enter_context(connected(place, board, deadline))
         chip.flash(flash_segments(firmware.elf), deadline)
-        lines: list[tuple[Place, SerialLine]] = []
+        lines: list[tuple[Place, Line]] = []
         for other in ordered:
+            if other != place and transport(other, firmware) == "rtt":
+                continue  # that is in another chip
             with contextlib.suppress(BenchError):  # in use, or not there: then it is not heard on
-                lines.append((other, stack.enter_context(open_port(other, board.extra["serial"]["baud"]))))
+                lines.append((other, stack.enter_context(open_line(chip, other, firmware))))
         chip.halt_at_reset()
         for _, line in lines:
             line.clear()
@@ -85,7 +87,7 @@ def _heard_on(place: Place, places: Sequence[Place], cache_dir: Path, deadline: 
     return None
 
 
-def _says(line: SerialLine, build_id: str, deadline: Deadline) -> bool:
+def _says(line: Line, build_id: str, deadline: Deadline) -> bool:
     try:
         return Conversation(line, deadline, retry=0.5).hello().build_id == build_id
     except (TinyhilError, EOFError):

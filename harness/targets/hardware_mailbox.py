@@ -38,8 +38,8 @@ class Mailbox:
             return cls(state, init, run, runs, cycles, known, report) if psr or cfsr or hfsr else None
         return cls(state, init, run, runs, cycles, known, None) if magic == _MAGIC else None
 
-    def in_words(self, firmware: Firmware) -> str:
-        """What the probe sees, as a sentence."""
+    def in_words(self, firmware: Firmware, dead: str) -> str:
+        """What the probe sees, as a sentence. `dead` says what must be, if the firmware is not."""
         if self.state == RUNNING:
             layers = firmware.sources.layers
             in_layer = self.layer is not None and self.layer < len(layers)
@@ -49,8 +49,7 @@ class Mailbox:
             return "the probe sees the firmware crashed"
         return (
             f"the probe sees the firmware up and waiting, {self.runs} inferences done (the last one in "
-            f"{self.cycles} cycles), so only the serial line is dead: wrong port, wrong baud rate, or a "
-            "broken cable"
+            f"{self.cycles} cycles), so only {dead}"
         )
 
 

@@ -26,6 +26,7 @@ from tinyhil.harness.bench.map import Place
 from tinyhil.harness.boards import Board
 from tinyhil.harness.deadline import Deadline
 from tinyhil.harness.targets import pyocd_f746
+from tinyhil.harness.targets.pyocd_rtt import RttLine
 
 _BLOCK = 0x1000  # bytes per read while comparing, so that a deadline is seen in time
 IDCODE = (0xE004_2000, 0x5C00_1000)  # DBGMCU_IDCODE of most families, and of the H7 (`chip_id_at`)
@@ -156,6 +157,10 @@ class Chip:
         address = _RESET_CAUSE_AT.get(self._board.family)
         flags = self.read_word(address) if address is not None else 0
         return next((words for bit, words in _RESET_CAUSES.items() if flags & bit), "")
+
+    def rtt(self, address: int) -> RttLine:
+        """The line to the firmware whose RTT control block lies at `address`."""
+        return RttLine(self._target, address, lambda: _words(self._place))
 
     def program_counter(self) -> int:
         """Where the core is; it is stopped for a moment and goes on."""

@@ -25,6 +25,7 @@ from bench_injections import (
     stale_firmware,
     switch,
     transmit,
+    unplug_after_two_requests,
     unplug_while_running,
     wrong_baud,
 )
@@ -36,19 +37,21 @@ NETWORK, BENCH = 1, 10  # exit codes
 @dataclass(frozen=True)
 class Fault:
     """`inject` breaks a healthy bench. `exit_code` and `words` are what `tinyhil run` must end with and
-    say; `kept` tells whether the board may be out of use afterwards."""
+    say; `kept` tells whether the board may be out of use afterwards. `runs` is the time it is given, in
+    healthy measurements: what must fail may use all of it; what must succeed does not."""
 
     name: str
     inject: Callable[[Bench], None]
     exit_code: int
     words: str
     kept: bool = False
-    seconds: float | None = None
+    runs: float = 0.0
+    transport: str = "serial"
 
-    @property
-    def timeout(self) -> float:
-        """Seconds for the measurement. What must fail may use all of it; what must succeed does not."""
-        return self.seconds or (15.0 if self.exit_code == HEALTHY else 4.0)
+    def timeout(self, healthy: float) -> float:
+        """Seconds for the measurement, where a healthy one takes `healthy` at this moment on this machine.
+        So nothing depends on how fast that is, and every wait is still bounded."""
+        return max(1.0, healthy) * (self.runs or (30.0 if self.exit_code == HEALTHY else 4.0))
 
 
 WATCHDOG = (
@@ -137,7 +140,7 @@ FAULTS = (
         firmware_with("    for (volatile int i = 0;;) { i = 0; }"),
         BENCH,
         "NoAnswer.*still running",
-        seconds=10.0,
+        runs=10.0,
     ),
     Fault(
         "watchdog reset mid-run",
@@ -145,7 +148,47 @@ FAULTS = (
         BENCH,
         "TargetReset.*reset by the independent watchdog",
         kept=True,
-        seconds=15.0,
+        runs=15.0,
+    ),
+    Fault(
+        "rtt: probe unplugged while running",
+        unplug_after_two_requests,
+        BENCH,
+        "ProbeNotFound.*was lost",
+        transport="rtt",
+    ),
+    Fault(
+        "rtt: hard fault",
+        firmware_with("    *(volatile int *)0xCC000000u = 1;"),
+        NETWORK,
+        "HardFault.*without memory: 0xcc000000",
+        transport="rtt",
+    ),
+    Fault(
+        "rtt: firmware hangs",
+        firmware_with("    for (volatile int i = 0;;) { i = 0; }"),
+        BENCH,
+        "NoAnswer.*still running",
+        runs=10.0,
+        transport="rtt",
+    ),
+    Fault(
+        "rtt: control block written over",
+        firmware_with("    extern volatile int th_rtt[]; for (int i = 0; i < 16; i++) { th_rtt[i] = -1; }"),
+        BENCH,
+        "NoAnswer.*up and waiting.*RTT is dead",
+        kept=True,
+        runs=6.0,
+        transport="rtt",
+    ),
+    Fault(
+        "rtt: watchdog reset mid-run",
+        firmware_with(WATCHDOG),
+        BENCH,
+        "TargetReset.*reset by the independent watchdog",
+        kept=True,
+        runs=15.0,
+        transport="rtt",
     ),
     Fault("serial port vanishes", flashed(port_vanishes), BENCH, "serial port vanished"),
     Fault("serial port missing", port_is_missing, BENCH, "no-such-port cannot be opened", kept=True),
@@ -159,9 +202,9 @@ FAULTS = (
         BENCH,
         "NoAnswer.*power-cycle: BenchError",
         kept=True,
-        seconds=6.0,
+        runs=6.0,
     ),
-    Fault("only a power-cycle helps", flashed(power_that_helps), HEALTHY, "", seconds=8.0),
+    Fault("only a power-cycle helps", flashed(power_that_helps), HEALTHY, "", runs=8.0),
     Fault("only a reset helps", switch(silent=True, heals_at_reset=True), HEALTHY, ""),
     Fault("full disk while storing", disk_is_full, BENCH, "StoreError"),
 )

@@ -139,6 +139,20 @@ def unplug_while_running(bench: Bench) -> None:
     bench.faults.transmit = Frames(pull)
 
 
+def unplug_after_two_requests(bench: Bench) -> None:
+    """The probe goes while the host talks through it."""
+    from tinyhil.harness.targets.pyocd_rtt import RttLine
+
+    write, sent = RttLine.write, []
+
+    def pull(line: RttLine, data: bytes) -> None:
+        sent.append(data)
+        bench.faults.unplugged = len(sent) > 2
+        write(line, data)
+
+    bench.patch.setattr(RttLine, "write", pull)
+
+
 def brown_out(bench: Bench) -> None:
     """The supply breaks down whenever the board has sent a few frames."""
 
@@ -175,10 +189,10 @@ def port_is_missing(bench: Bench) -> None:
 
 def wrong_baud(bench: Bench) -> None:
     """The host opens the port at another speed than the firmware's."""
-    from tinyhil.harness.targets import hardware
+    from tinyhil.harness.targets import hardware_line
 
-    opened = hardware.open_port
-    bench.patch.setattr(hardware, "open_port", lambda place, baud: opened(place, 115_200))
+    opened = hardware_line.open_port
+    bench.patch.setattr(hardware_line, "open_port", lambda place, baud: opened(place, 115_200))
 
 
 def erase_does_nothing(bench: Bench) -> None:

@@ -187,6 +187,18 @@ def test_the_conditions_come_from_the_chip_and_into_the_record(plug_in: Plug, bu
     assert said == {"caches": "I D", "accelerator": "on", "wait_states": "7", "cpuid": "0x411fc271"}
 
 
+@pytest.mark.parametrize("kind", ["stm32f746", "stm32f767"])
+def test_a_board_without_a_serial_port_is_talked_to_through_its_probe(
+    kind: str, plug_in: Plug, build_network: Plug
+) -> None:
+    place, _ = plug_in(kind=kind, serial="/dev/there-is-none", transport="rtt")
+    firmware = build_network(board=kind)
+    got = run(place, firmware)
+    twice = bytes(2 * value & 255 for value in reversed(OUTPUT))
+    assert got.outputs == ((OUTPUT,), (OUTPUT,), (twice,), (twice,))
+    assert got.provenance["transport"] == "rtt"
+
+
 class Counter:
     """A chip whose cycle counter follows the host's clock at `hz`."""
 
@@ -218,10 +230,10 @@ def test_the_mailbox_tells_a_dead_cable_from_a_hanging_network(build_network: Pl
     ready, running = mailbox(1), mailbox(2, layer=1)
     assert ready is not None
     assert running is not None
-    assert "3 inferences done (the last one in 1234 cycles), so only the serial line" in ready.in_words(
-        firmware
+    assert "3 inferences done (the last one in 1234 cycles), so only the line is dead" in ready.in_words(
+        firmware, "the line is dead"
     )
-    assert "still running layer 1 (reverse)" in running.in_words(firmware)
+    assert "still running layer 1 (reverse)" in running.in_words(firmware, "")
 
 
 def test_memory_that_holds_no_mailbox_is_none() -> None:

@@ -61,6 +61,7 @@ def test_a_missing_file_is_an_empty_bench(tmp_path: Path) -> None:
         ("[boards.left]\nkind = 'a'\nprobe = 'b'\npower = 3", "must be a command"),
         ("[boards.left]\nkind = 'a'\nprobe = 'b'\npower = 'x \"'", "quotation"),
         ("[boards.left]\nkind = 'a'\nprobe = 'b'\nemulated = 'no'", "true or false"),
+        ("[boards.left]\nkind = 'a'\nprobe = 'b'\ntransport = 'ftdi'", "none of serial, rtt"),
         ("[boards.left", "not valid TOML"),
         ("[boards.a]\nkind='k'\nprobe='b'\n[boards.c]\nkind='k'\nprobe='b'", "the same probe 'b'"),
     ],
@@ -120,6 +121,7 @@ PLACES = st.builds(
     serial=st.from_regex(r"(usb:[A-Z0-9]{1,8}|/dev/[a-z0-9]{1,12}|COM[0-9]|)", fullmatch=True),
     power=st.lists(NAMES, max_size=3).map(tuple),
     emulated=st.booleans(),
+    transport=st.sampled_from(["", "serial", "rtt"]),
 )
 
 

@@ -24,7 +24,7 @@ def own_runtime(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     root = tmp_path_factory.mktemp("templates")
     shutil.copytree(project.templates_folder(), root, dirs_exist_ok=True)
     for path in (root / "runtime").iterdir():
-        if path.name not in ("hal.h", "tinyhil_network.h"):
+        if path.name not in ("hal.h", "instrumentation.h", "tinyhil_network.h"):
             path.unlink()
     (root / "runtime" / "main.c").write_text(MAIN)
     monkeypatch.setattr(project, "templates_folder", lambda: root)

@@ -113,7 +113,7 @@ class Board:
         """The board is carried away."""
         self._quit = True
         self._wake.set()
-        self._thread.join(5)
+        self._thread.join()  # it looks at `_quit` between two slices
         self.peripherals.close()
 
     # ---- reset and power

@@ -127,32 +127,43 @@ class DensePass:
         each, inner = a.lap(), 0
         if self.unroll:
             a.label(2)
-            for _ in range(self.unroll):
+            body = Asm()
+            for turn in range(self.unroll):
+                at = 8 * self.steps * turn
+                load, widen = ["ldrd r12, lr, [r0], #8"], list[str]()
                 if self.direct:
-                    a.op("ldr r12, [r0], #4", "sxtb16 lr, r12, ror #8", "sxtb16 r12, r12")
-                else:
-                    a.op("ldrd r12, lr, [r0], #8")
-                self._pair(a, "r12")
-                self._pair(a, "lr")
-            a.op(f"ldr r12, [sp, #{_END}]", "cmp r0, r12", "bne 2b")
+                    load, widen = ["ldr r12, [r0], #4"], ["sxtb16 lr, r12, ror #8", "sxtb16 r12, r12"]
+                self._pair(body, "r12", at, load, widen)
+                self._pair(body, "lr", at + 4 * self.steps)
+            body.op(f"add r1, #{8 * self.steps * self.unroll}", f"ldr r12, [sp, #{_END}]")
+            a.in_any_order(body)
+            a.op("cmp r0, r12", "bne 2b")
             inner = a.lap()
+        body = Asm()
         if self.odd:
-            a.op("ldr r12, [r0], #4")
-            self._pair(a, "r12")
-        self._epilogue(a)
+            self._pair(body, "r12", 0, ["ldr r12, [r0], #4"])
+            body.op(f"add r1, #{4 * self.steps}")
+        self._epilogue(body)
+        (a.op(*body.lines) if self.post.clamps else a.in_any_order(body))
         a.op(f"ldr r3, [sp, #{_TURNS}]", "subs r3, #1", f"str r3, [sp, #{_TURNS}]", "bne 1b")
         each += a.lap()
         a.leave(_FRAME)
         return a, once, each, inner
 
-    def _pair(self, a: Asm, inputs: str) -> None:
-        """Two inputs times all channels; a weight word is overwritten by its even lanes."""
+    def _pair(
+        self, a: Asm, inputs: str, at: int, load: Sequence[str] = (), widen: Sequence[str] = ()
+    ) -> None:
+        """Two inputs times all channels, weights from `at` bytes on; a weight word is overwritten by its even
+        lanes. `load` and `widen` bring the inputs: a load behind another takes half its time on Cortex-M4."""
         for step in range(0, self.steps, 2):
             both = step + 1 < self.steps
-            if both and self.core == "cortex-m4":
-                a.op("ldrd r2, r3, [r1], #8")
+            place = at + 4 * step
+            if both and self.core == "cortex-m4" and (step or not load):
+                a.op(f"ldrd r2, r3, [r1, #{place}]")
             else:
-                a.op("ldr r2, [r1], #4", *(["ldr r3, [r1], #4"] if both else []))
+                a.op(*load[: 1 - step], f"ldr r2, [r1, #{place}]")
+                a.op(*([f"ldr r3, [r1, #{place + 4}]"] if both else []))
+            a.op(*widen[: 0 if step else 2])
             for weights, s in (("r2", step), ("r3", step + 1))[: 2 if both else 1]:
                 even, odd = f"r{4 + 2 * s}", f"r{5 + 2 * s}"
                 a.op(f"smlad {odd}, {inputs}, {weights}, {odd}", f"sxtb16 {weights}, {weights}")

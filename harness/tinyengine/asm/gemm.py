@@ -18,7 +18,7 @@ Registers: r0 activations, r1 stream, r2 and r3 pixels (so that many loads are s
 r4-r11 accumulators. The
 kernel runs over all channels and, for each, over all blocks of a strip: weights stay in the data cache.
 Cortex-M7 wants loads two pixels ahead, between the SMLADs, where they cost nothing; Cortex-M4, which
-issues one instruction a cycle, wants two pixels by one LDRD.
+issues one instruction a cycle, wants loads behind each other.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from tinyhil.harness.tinyengine.asm.requant import Proved, Recipe, choose, reach
 from tinyhil.harness.tinyengine.work import ConvWork
 
 UNROLL_ALL = 24  # pairs that are unrolled fully, in code of their own: 1.4 KB
+_SMALL_CACHE = 12  # the same where flash is read through a cache of 1 KB, as beside every STM32's Cortex-M4
 _MOST_TURN = 16  # pairs per turn of a loop, in code that layers of any size share
 _PARAMETERS = (
     "const uint32_t *blocks",
@@ -95,8 +96,10 @@ class Gemm:
     def turn(self) -> int:
         """Pairs per turn where the code is shared by layers of any size, 0 where it is this size's own.
         A few numbers are preferred, so that more is shared."""
-        small = self.pairs <= UNROLL_ALL and self.pixels == 4 and not self.compact
-        tastes = (12, 16, 8) if self.pixels == 4 else (8, 4)
+        cached = self.core == "cortex-m4"
+        most = _SMALL_CACHE if cached else UNROLL_ALL
+        small = self.pairs <= most and self.pixels == 4 and not self.compact
+        tastes = (8, 4) if self.pixels < 4 else (8, 12, 10) if cached else (12, 16, 8)
         rest = range(_MOST_TURN, 0, -1)
         return 0 if small else next(u for u in (*tastes, *rest) if self.pairs % u == 0)
 
@@ -241,12 +244,13 @@ class Gemm:
                 a.op(f"ldr {activation}, [r0, #{4 * (item + 2)}]")
 
     def _pair_grouped(self, a: Asm, k: int, first: bool) -> None:
-        """Two pixels by one LDRD, as long as two loads on Cortex-M4 and never slowed by its alignment."""
+        """For Cortex-M4, where a load behind another takes one cycle and any other two: the weights and the
+        first two pixels, then two pixels by one LDRD."""
         a.op("ldr r12, [r1], #4")
         for p in range(0, self.pixels, 2):
             group = range(p, min(p + 2, self.pixels))
             at = 4 * (k * self.pixels + p)
-            if len(group) == 2 and at <= 1020:
+            if p and len(group) == 2 and at <= 1020:
                 a.op(f"ldrd r2, r3, [r0, #{at}]")
             else:
                 for q in group:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import os
 import random
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,6 +68,7 @@ def environment(bench: Path) -> dict[str, str]:
         "TINYHIL_LOCKS": str(bench / "locks"),
         "TINYHIL_MAP": str(bench / "tinyhil-map.toml"),
         "TINYHIL_CACHE": str(bench / "cache"),
+        "TINYHIL_LOCK_TIMEOUT": "600",
     }
 
 
@@ -97,6 +100,7 @@ def test_what_an_emulated_board_counts_is_never_shown_as_cycles(project: Path, b
 def tinyhil_run(project: Path, bench: Path, networks: list[str], errors: Path) -> subprocess.Popen[bytes]:
     """`tinyhil run NETWORKS` in the background; its progress goes to the file `errors`."""
     command = [sys.executable, "-u", "-c", "from tinyhil.cli import main; main()", "run", *networks]
+    command += ["--timeout", "600"]  # waiting for a board counts
     with errors.open("wb") as stream:
         return subprocess.Popen(
             [*command, "--board", "stm32f746"], cwd=project, env=environment(bench),
@@ -109,14 +113,35 @@ def stored(project: Path) -> int:
     return len(Store.open(path).query()) if path.exists() else 0
 
 
-def test_three_processes_share_two_boards_and_lose_nothing(project: Path, bench: Path) -> None:
-    """The emulated probe refuses a second user, so a success of all means that no two ever met."""
+def uses(bench: Path) -> dict[str, list[tuple[float, float]]]:
+    """From when to when each probe was somebody's, as the boards saw it. No one was ever refused."""
+    lines = {path.stem: path.read_text().splitlines() for path in bench.glob("*.uses")}
+    assert all("refused" not in text for text in lines.values())
+    return {uid: [(float(a), float(b)) for a, b in map(str.split, text)] for uid, text in lines.items()}
+
+
+def test_many_processes_share_two_boards_without_overlap_and_lose_nothing(project: Path, bench: Path) -> None:
+    """TINYHIL_WORKERS=8 TINYHIL_JOBS=100 is the full size."""
+    workers, jobs = int(os.environ.get("TINYHIL_WORKERS", "3")), int(os.environ.get("TINYHIL_JOBS", "12"))
+    before = {uid: len(spans) for uid, spans in uses(bench).items()}
+    shares = [jobs // workers + (number < jobs % workers) for number in range(workers)]
     runs = [
-        tinyhil_run(project, bench, ["tiny1.tflite"] * 4, project / f"errors{number}") for number in range(3)
+        tinyhil_run(project, bench, ["tiny1.tflite"] * share, project / f"errors{number}")
+        for number, share in enumerate(shares)
     ]
-    codes = [run.wait(timeout=240) for run in runs]
-    assert codes == [0, 0, 0], [(project / f"errors{number}").read_text() for number in range(3)]
-    assert stored(project) == 12
+    codes = [run.wait(timeout=60 * jobs) for run in runs]
+    assert codes == [0] * workers, [(project / f"errors{number}").read_text() for number in range(workers)]
+
+    records = Store.open(project / ".tinyhil" / "results.db").query()
+    assert [record.correct.bit_exact for record in records if record.correct] == [True] * jobs
+    spans = {uid: sorted(all_of[before.get(uid, 0) :]) for uid, all_of in uses(bench).items()}
+    for uid, of_one in spans.items():
+        for (_, end), (begin, _) in itertools.pairwise(of_one):
+            assert end <= begin, f"{uid} had two users at once"
+    used = Counter(record.provenance["board_name"] for record in records)
+    assert {f"twin-{int(uid[4:])}": len(of_one) for uid, of_one in spans.items()} == used
+    with_it = ", ".join(f"{name}: {count}" for name, count in sorted(used.items()))
+    print(f"{workers} workers, {jobs} jobs, {len(records)} records, no overlap, {with_it}")
 
 
 def test_a_killed_run_loses_nothing_that_was_measured_and_leaves_the_board_usable(

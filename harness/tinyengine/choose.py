@@ -26,7 +26,7 @@ from tinyhil.harness.tinyengine.lowering import Program, Step
 from tinyhil.harness.tinyengine.schedule import Choice, chain_inputs
 from tinyhil.harness.tinyengine.work import AddWork, Work
 
-MAX_CHAIN = 4
+MAX_CHAIN, LONGEST = 4, 8  # steps that are fused: by default, and where memory matters most
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,7 +213,8 @@ def alternatives(
 ) -> list[list[Choice]]:
     """The best choice, and for `ram` a few more: what a choice needs is known to the byte only when its
     buffers are placed, so the smallest of these plans is to be taken."""
-    return choices_of(options(program, kernels, target, MAX_CHAIN if fusion else 1), prefer, budget)
+    longest = (LONGEST if prefer == "ram" else MAX_CHAIN) if fusion else 1
+    return choices_of(options(program, kernels, target, longest), prefer, budget)
 
 
 def choices_of(table: Sequence[Sequence[Option]], prefer: str, budget: int) -> list[list[Choice]]:

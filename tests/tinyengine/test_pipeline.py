@@ -23,7 +23,6 @@ from tinyhil.harness.tinyengine.pipeline import PATCHES, PIPELINE, Pipeline, col
 from tinyhil.harness.tinyengine.schedule import Choice, Schedule, arrange
 from tinyhil.harness.tinyengine.work import ConvWork, DepthwiseWork
 
-
 NATIVE = Target("native")
 
 

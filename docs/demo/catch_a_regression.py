@@ -35,7 +35,7 @@ def main(folder: Path) -> int:
     extra = layer["instructions"] * PERCENT // 100
     print(f"\nlayer {LAYER}, {layer['name']}: {layer['instructions']} instructions; now {extra} more\n")
     slow = {
-        "PYTHONPATH": str(HERE),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH")))),
         "SLOW_LAYER": f"layer_{LAYER:02}_{layer['op'].lower()}",
         "SLOW_STEPS": str(extra // INSTRUCTIONS_PER_STEP),
     }

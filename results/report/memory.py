@@ -9,7 +9,7 @@ from markupsafe import Markup
 from tinyhil.results.quantities import format_size
 from tinyhil.results.record import PlannedBuffer
 from tinyhil.results.report.figure import WIDTH, Figure, layer_label
-from tinyhil.results.report.svg import Box, byte_ticks, line, linear, picture, rect, shorten, text
+from tinyhil.results.report.svg import Box, byte_ticks, clean, line, linear, picture, rect, shorten, text
 
 
 def memory_map(name: str, buffers: Sequence[PlannedBuffer], layers: Sequence[str]) -> Figure:
@@ -38,9 +38,8 @@ def memory_map(name: str, buffers: Sequence[PlannedBuffer], layers: Sequence[str
                 left + 0.6, top + 0.6, right - left - 1.2, bottom - top - 1.2, f"role-{role}{alive}", hint, 3
             )
         )
-        room = int((right - left - 8) / 6.2)
-        if bottom - top > 15 and room >= 5:
-            words = shorten(buffer.name, room)
+        words = _fitting(buffer.name, int((right - left - 6) / 6.2))
+        if bottom - top > 15 and words:
             names.append(text((left + right) / 2, (top + bottom) / 2 + 4, words, "inside", "middle"))
     parts += names
     parts.append(line(plot.left, y(arena), plot.right, y(arena), "limit"))
@@ -58,6 +57,16 @@ def memory_map(name: str, buffers: Sequence[PlannedBuffer], layers: Sequence[str
     note = explain_peak(buffers, layers)
     svg = picture(WIDTH, plot.bottom + 46, title, note, *parts)
     return Figure(name, title, note, "planned", svg, columns, rows)
+
+
+def _fitting(name: str, room: int) -> str:
+    """The name; where there is no room for it its number, if it ends in one (the colour tells the rest)."""
+    if len(name) <= room:
+        return clean(name)
+    number = name.split()[-1] if name.split() else ""
+    if number.isdecimal() and len(number) <= room:
+        return number
+    return shorten(name, room) if room >= 9 else ""
 
 
 ROLES = ("input", "activation", "output", "scratch")

@@ -28,6 +28,7 @@ from tinyhil.results.report.view import (
     overview_figures,
     tiles,
 )
+from tinyhil.results.report.winners import winners
 
 LARGEST = 2_000_000
 """Bytes of the whole page. What would not fit is left out, and the page says so."""
@@ -72,6 +73,7 @@ def render_report(
         "tiles": tiles(records, baseline),
         "headline": headline(records),
         "summary": results_table(records, "All results", baseline, network=True) if records else None,
+        "winners": winners(records, colours, baseline),
         "overview": overview_figures(records, colours, limits),
         "searches": [figure for trace in searches for figure in search_figures(trace)],
         "baseline": baseline,

@@ -17,6 +17,7 @@ from tinyhil.results.report.layers import Series, layer_bars
 from tinyhil.results.report.memory import memory_map
 from tinyhil.results.report.plots import Point, history_line, roofline, scatter
 from tinyhil.results.report.tables import Table, elsewhere_table, results_table, slug
+from tinyhil.results.report.winners import median_lead
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,11 @@ def tiles(records: Sequence[Measurement], baseline: str) -> tuple[Tile, ...]:
     if races:
         won = sum(fastest(group) == baseline for group in races)
         result.append(Tile(f"{won} of {len(races)}", f"comparisons in which {baseline} is fastest"))
+    lead = median_lead(records, baseline)
+    if lead:
+        ratio, metric = lead
+        words = f"{metric.words} of the nearest rival over those of {baseline}, median"
+        result.append(Tile(f"×{significant(ratio)}", words))
     if failed:
         result.append(Tile(str(failed), f"run{_s(failed)} ended with an error", "bad"))
     if untried:

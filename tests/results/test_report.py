@@ -17,6 +17,7 @@ from tinyhil.results.report import BoardLimits, Candidate, SearchTrace, render_r
 from tinyhil.results.report.memory import explain_peak, peak_layer
 from tinyhil.results.report.search import front
 from tinyhil.results.report.svg import byte_ticks, linear, log_ticks, logarithmic, shorten, ticks
+from tinyhil.results.report.winners import median_lead, winners
 
 ENGINES = ("tinyengine", "cmsis-nn", "tflm")
 
@@ -27,6 +28,7 @@ class Page(HTMLParser):
     def __init__(self, html: str) -> None:
         super().__init__()
         self.tables: list[list[list[str]]] = []
+        self.sortable: list[list[list[str]]] = []  # those of results; the others are figures' data
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self._cell: list[str] | None = None
         self.feed(html)
@@ -35,6 +37,8 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attributes)))
         if tag == "table":
             self.tables.append([])
+            if dict(attributes).get("class") == "sortable":
+                self.sortable.append(self.tables[-1])
         elif tag == "tr":
             self.tables[-1].append([])
         elif tag in ("td", "th"):
@@ -51,7 +55,7 @@ class Page(HTMLParser):
 
 
 def summary(html: str) -> list[dict[str, str]]:
-    head, *rows = Page(html).tables[0]
+    head, *rows = Page(html).sortable[0]
     return [dict(zip(head, row, strict=True)) for row in rows]
 
 
@@ -96,6 +100,25 @@ def test_ratios_are_to_the_baseline_engine_of_the_same_network_board_and_mode(ma
     assert "×9.00" in texts["tflm", "QEMU"]
     assert "×" not in texts["tinyengine", "QEMU"]
     assert "×" not in texts["tflm", "host"]
+
+
+def test_who_wins_is_drawn_by_ratio_for_each_board_and_kind(make) -> None:
+    fast, slow = make(instructions=100), make(engine="tflm", instructions=900)
+    kits = make("te_vww", instructions=200), make("te_vww", "tflm", instructions=100)
+    alone = make("digits", mode="hardware")
+    figures = winners([fast, slow, *kits, alone], {"tinyengine": 0, "tflm": 1}, "tinyengine")
+    (figure,) = figures
+    assert figure.title == "Instructions, tinyengine = 1: stm32f746, QEMU"
+    assert figure.kind == "counted"
+    assert figure.rows == (("mlperf_kws", 1.0, 9.0), ("te_vww", 1.0, 0.5))
+    assert "needs least in 1 of 2" in figure.note
+    assert "×9.00" in figure.svg
+    assert re.search('class="value lost"[^>]*>×0.500<', figure.svg)
+    lead = median_lead([fast, slow, *kits], "tinyengine")
+    assert lead is not None
+    assert lead[0] == 4.75
+    measured = [make(mode="hardware"), make(engine="tflm", mode="hardware")]
+    assert median_lead([fast, slow, *measured], "tinyengine") is None  # two kinds have no common middle
 
 
 def test_the_worst_possible_names_are_only_text(make) -> None:

@@ -11,12 +11,13 @@ from tinyhil.harness.tinyengine.asm.dense import Dense
 from tinyhil.harness.tinyengine.block import Block
 from tinyhil.harness.tinyengine.kernel import Kernel
 from tinyhil.harness.tinyengine.low_bits import LowBits
+from tinyhil.harness.tinyengine.pipeline import PATCHES, PIPELINE
 from tinyhil.harness.tinyengine.portable import Portable
 
 
 def all_kernels(disabled: Set[str]) -> Sequence[Kernel]:
     """The kernels that may be chosen. The portable ones always stay: they compute everything."""
-    fast: tuple[Kernel, ...] = (LinearAdd(), Dense(), Convolution(), LowBits(), Block())
+    fast: tuple[Kernel, ...] = (LinearAdd(), Dense(), Convolution(), LowBits(), Block(), PIPELINE, PATCHES)
     if "kernels" in disabled:
         fast = ()
     return without((*(k for k in fast if k.name not in disabled), Portable()), disabled)

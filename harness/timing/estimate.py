@@ -102,6 +102,8 @@ class BlockCosts:
     blocks: tuple[Block, ...]
     steps: Mapping[tuple[int, int], float]
     floats: Mapping[int, float]  # the part of the instructions that use the FPU, by busy block
+    code_line: NDArray[np.float64]  # per block: cycles of a line of its code that the cache lacks,
+    code_fetch: NDArray[np.float64]  # ... and of fetching it all without that cache
     regions: tuple[str, ...]
     uncached: tuple[bool, bool]  # instruction cache off, data cache off
     follows_data: bool  # the trace has data accesses
@@ -138,8 +140,40 @@ def block_costs(
     notes += _unknown(trace, blocks, busy)
     floats = {place: _float_share(blocks[place]) for place in busy.tolist()}
     return BlockCosts(
-        core, memory, blocks, steps, floats, tuple(trace.regions), off, "dcache" in trace.settings, notes
+        core,
+        memory,
+        blocks,
+        steps,
+        floats,
+        *_code_costs(trace, blocks, memory),
+        tuple(trace.regions),
+        off,
+        "dcache" in trace.settings,
+        notes,
     )
+
+
+def _code_costs(
+    trace: Trace, blocks: Sequence[Block], memory: MemoryTiming
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Per block: cycles of a missed line of code, and of one execution's fetches without a cache.
+
+    They depend on the memory that the code is in: flash, another region, or none at all, such as ITCM,
+    which answers at once. Where the trace does not tell the flash's addresses, all code is taken to be there.
+    """
+    costs = {
+        "flash": (memory.fetch_line, memory.fetch_access),
+        "ram": (memory.ram_line, memory.ram_access),
+        "": (0.0, 0.0),
+    }
+    line, fetch = (np.array([costs[_memory_of(b, trace.regions)][n] for b in blocks]) for n in (0, 1))
+    return line, fetch * np.array([_windows(block, memory.fetch_bytes) for block in blocks])
+
+
+def _memory_of(block: Block, regions: Mapping[str, tuple[int, int]]) -> str:
+    inside = (name for name, (low, high) in regions.items() if low <= block.address < high)
+    name = next(inside, "" if "flash" in regions else "flash")
+    return name if name in {"", "flash"} else "ram"
 
 
 def _float_share(block: Block) -> float:
@@ -290,13 +324,8 @@ def estimate_segment(costs: BlockCosts, segment: Segment) -> Estimate:
             parts["branches"] += core.branch_cycles(code, executed, left_taken[place], mispredicted)
     totals = segment.ran.sum(axis=0) if len(segment.ran) else np.zeros(segment.ran.shape[1], dtype=np.int64)
     parts["unaligned"] = float(totals[4]) * core.rules["unaligned_load"].value
-    if costs.uncached[0]:
-        parts["fetch"] = memory.fetch_access * sum(
-            executed * _windows(costs.blocks[place], memory.fetch_bytes)
-            for place, executed, *_ in segment.ran.tolist()
-        )
-    else:
-        parts["fetch"] = float(totals[3]) * memory.fetch_line
+    code, column = (costs.code_fetch, 1) if costs.uncached[0] else (costs.code_line, 3)
+    parts["fetch"] = float((segment.ran[:, column] * code[segment.ran[:, 0]]).sum())
     for number, name in enumerate(costs.regions):
         counts = _region(totals, number)
         part = "flash" if name == "flash" else "sram"

@@ -16,7 +16,7 @@ TRACE = """tinyhil-trace 1
 with edges=1
 with icache=4096:2:32:rr
 with dcache=4096:4:32:rr
-with region=flash:0x0:0x100000
+with region=flash:0x8000000:0x8100000
 block 0 08000100 3 51f8042b0138fbd1
 segment 0 00000000 0
 segment 1 08000100 3000

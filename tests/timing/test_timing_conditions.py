@@ -28,7 +28,7 @@ def recorded(board: Board, *, icache: str = "", dcache: str = "") -> str:
 with edges=1
 with icache={icache or models[0]}
 with dcache={dcache or models[1]}
-with region=flash:0x0:0x100000
+with region=flash:0x8000000:0x8100000
 with region=sram:0x20010000:0x20050000
 block 0 08000100 3 51f8042b0138fbd1
 segment 0 08000100 3000
@@ -127,6 +127,19 @@ def test_caches_that_were_off_cost_every_access_and_are_uncertain(name: str) -> 
     assert off.notes == ("the instruction cache was off", "the data cache was off")
     waits = sum(off.parts[part] for part in ("fetch", "flash", "sram"))
     assert off.value - off.low > 0.45 * waits
+
+
+@pytest.mark.parametrize(
+    ("address", "line"), [(0x0800_0100, 11.5), (0x2001_0100, 6), (0x0000_0100, 0), (0x2000_0100, 0)]
+)
+def test_code_costs_what_its_memory_costs_and_nothing_in_tightly_coupled_memory(
+    address: int, line: float
+) -> None:
+    board = get_board("stm32f746")
+    moved = parse_text(recorded(board).replace("block 0 08000100", f"block 0 {address:08x}"))
+    assert estimate(moved, board).total.parts["fetch"] == 20 * line
+    untold = recorded(board).replace("with region=flash", "with region=other")
+    assert estimate(parse_text(untold), board).total.parts["fetch"] == 20 * 6
 
 
 def test_a_cache_may_be_off_in_the_recording_or_in_the_report() -> None:

@@ -26,7 +26,7 @@ def trace_text(
 ) -> str:
     """Two segments with the same loop; the second one also has cache misses."""
     head = ["tinyhil-trace 1", "with edges=1", f"with icache={icache}", "with dcache=4096:4:32:rr"]
-    head += ["with region=flash:0x0:0x100000", "with region=sram:0x20010000:0x20050000"]
+    head += ["with region=flash:0x8000000:0x8100000", "with region=sram:0x20010000:0x20050000"]
     body = [f"block 0 08000100 3 {loop}", f"block 1 08000108 2 {RETURN}"]
     lines = []
     for index, (f, s) in enumerate(((0, 0), (flash, sram))):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench_pack import TARGET, make_pack
 from small_network import INPUT, OUTPUT
 
 from tinyhil.errors import BenchError, BuildError, UsageError, WrongBoard
@@ -197,6 +198,70 @@ def test_a_board_without_a_serial_port_is_talked_to_through_its_probe(
     twice = bytes(2 * value & 255 for value in reversed(OUTPUT))
     assert got.outputs == ((OUTPUT,), (OUTPUT,), (twice,), (twice,))
     assert got.provenance["transport"] == "rtt"
+
+
+def in_mode(board: Board, mode: str) -> Board:
+    """`board` with another connect mode."""
+    return replace(board, extra={**board.extra, "pyocd": {**board.extra["pyocd"], "connect_mode": mode}})
+
+
+def test_a_chip_whose_firmware_has_taken_the_debug_pins_is_caught_under_reset(
+    plug_in: Plug, build_network: Plug
+) -> None:
+    """As on an H743 or L4R5: the probe holds nRESET low while it connects."""
+    place, board = plug_in()
+    firmware = build_network()
+    run(place, firmware)  # something runs there
+    board.faults.debug_pins_off = True
+    with (
+        pytest.raises(BenchError, match="no chip answers"),
+        connected(place, firmware.board, Deadline.after(20)),
+    ):
+        pass
+    opened = board.resets
+    with connected(place, in_mode(firmware.board, "under-reset"), Deadline.after(20)) as chip:
+        assert chip.read_word(0xE004_2000) & 0xFFF == 0x449
+        assert board.resets > opened
+        assert not board.has_run
+        board.faults.debug_pins_off = False
+
+
+@pytest.mark.parametrize("mode", ["halt", "pre-reset", "under-reset", "attach"])
+def test_every_connect_mode_of_pyocd_leads_to_a_measurement(
+    mode: str, plug_in: Plug, build_network: Plug
+) -> None:
+    place, _ = plug_in()
+    firmware = replace(build_network(), board=in_mode(get_board("stm32f746"), mode))
+    assert run(place, firmware).outputs[0] == (OUTPUT,)
+
+
+def test_the_board_file_and_the_map_say_what_pyocd_is_told(tmp_path: Path) -> None:
+    from tinyhil.harness.targets.pyocd_chip import _options
+
+    place = Place("b", "stm32h743", "P", pack=str(tmp_path / "x.pack"), target="stm32h743zitx")
+    told = _options(place, get_board("stm32h743"), Deadline.after(60))
+    assert (told["connect_mode"], told["pack"]) == ("under-reset", str(tmp_path / "x.pack"))
+    assert (told["target_override"], told["auto_unlock"]) == ("stm32h743zitx", False)
+    assert (
+        _options(replace(place, target=""), get_board("stm32h743"), Deadline.after(60))["target_override"]
+        == "stm32h743xx"
+    )
+    assert get_board("nucleo-l4r5zi").extra["pyocd"]["connect_mode"] == "under-reset"
+
+
+def test_a_cmsis_pack_of_the_users_flashes_instead_of_what_is_built_in(
+    plug_in: Plug, build_network: Plug, tmp_path: Path
+) -> None:
+    """No other target is called so: all that pyOCD knows of this chip is in the pack."""
+    place, board = plug_in(pack=str(make_pack(tmp_path)), target=TARGET)
+    got = run(place, build_network())
+    assert (got.outputs[0], got.provenance["flashed"], board.flash.erased) == ((OUTPUT,), "true", 1)
+
+
+def test_a_pack_that_is_missing_is_told(plug_in: Plug, build_network: Plug, tmp_path: Path) -> None:
+    place, _ = plug_in(pack=str(tmp_path / "none.pack"), target=TARGET)
+    with pytest.raises(BenchError, match=r"none\.pack"):
+        run(place, build_network())
 
 
 class Counter:

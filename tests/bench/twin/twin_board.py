@@ -162,6 +162,11 @@ class Board:
         self._reset_wanted = BROWN_OUT
         self._uc.emu_stop()
 
+    @property
+    def has_run(self) -> bool:
+        """Whether the core has executed anything since reset; it does not while nRESET is low."""
+        return self._cycles > 0 and not self._in_reset
+
     def set_reset_line(self, low: bool) -> None:
         """The nRESET pin."""
         with self._access():

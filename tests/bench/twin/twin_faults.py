@@ -11,7 +11,9 @@ class Faults:
     """Read at the point of use, so a test may set one at any moment.
 
     `unplug_after`: the probe is gone after that many more transfers. `unplugged`: it is gone.
-    `unpowered`: the chip does not answer. `probe_in_use`: somebody else has opened the probe.
+    `unpowered`: the chip does not answer. `debug_pins_off`: nor does it, except while nRESET is low or the
+    core has not run since: firmware that uses the debug pins for something else. `probe_in_use`: somebody
+    else has opened the probe.
     `device_id`: the chip is another one. `slow_counter`: CYCCNT counts one cycle of so many; 0: none.
     `rdp`: the option byte (0xAA off, 0xCC level 2, else level 1).
     `stuck_bit`: address of a byte whose lowest bit reads 1. `erase_does_nothing`, `busy_for_ever`: the
@@ -23,6 +25,7 @@ class Faults:
     unplug_after: int | None = None
     unplugged: bool = False
     unpowered: bool = False
+    debug_pins_off: bool = False
     probe_in_use: bool = False
     device_id: int | None = None
     slow_counter: int = 1

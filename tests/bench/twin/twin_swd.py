@@ -76,7 +76,8 @@ class SwdPort:
     def _wire(self) -> None:
         self._check_probe()
         faults = self.board.faults
-        if faults.unpowered or faults.rdp_level == 2 or not self._awake:
+        pins_taken = faults.debug_pins_off and self.board.has_run
+        if faults.unpowered or faults.rdp_level == 2 or pins_taken or not self._awake:
             raise NoAck
 
     def read_dp(self, register: int) -> int:

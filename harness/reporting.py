@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,16 +46,31 @@ def write_report(path: Path, records: Sequence[Measurement], store: Store) -> No
 def load_baseline(name: str, store: Store) -> list[Measurement]:
     """What to compare with: `git:REV` (newest records of that revision), a JSON file, or a saved name.
 
-    UsageError or StoreError say what is missing.
+    UsageError says what is missing, StoreError what is wrong with a file.
     """
     if name.startswith("git:"):
         revision = name.removeprefix("git:")
-        records = store.latest(revision=revision)
+        commit = commit_of(revision)
+        records = store.latest(revision=commit or revision)
         if not records:
+            found = f"commit {commit}" if commit else "which git does not know here"
             raise UsageError(
-                f"no records of git revision {revision!r} in {store.path}: measure that revision first"
+                f"no records of revision {revision!r} ({found}) in {store.path}: measure that revision "
+                "first, with nothing uncommitted"
             )
         return records
-    if Path(name).suffix == ".json" or Path(name).is_file():
+    if Path(name).is_file():
         return read_json(name)
+    if Path(name).suffix == ".json":
+        raise UsageError(f"{name}: there is no such file to compare with")
     return store.baseline(name)
+
+
+def commit_of(revision: str) -> str:
+    """The 12 digits that records of `revision` (a branch, a tag, HEAD~1) carry; "" if git knows none."""
+    command = ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip()[:12] if found.returncode == 0 else ""

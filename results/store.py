@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -21,7 +22,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
-from tinyhil.errors import StoreError
+from tinyhil.errors import StoreError, UsageError
 from tinyhil.results.provenance import split
 from tinyhil.results.record import Measurement
 from tinyhil.results.schema import APPLICATION_ID, MIGRATIONS
@@ -192,11 +193,11 @@ class Store:
                 raise StoreError(f"baseline {name!r} names a record that is not in {self.path}") from error
 
     def baseline(self, name: str) -> list[Measurement]:
-        """The records saved under `name`; StoreError lists the known names if there is none."""
+        """The records saved under `name`; UsageError lists the known names if there is none."""
         records = self._read("SELECT measurement FROM baselines WHERE name = ?", [name])
         if not records:
             known = ", ".join(b.name for b in self.baselines()) or "none yet"
-            raise StoreError(f"no baseline {name!r} in {self.path}; saved: {known}. Save one with --hil-save")
+            raise UsageError(f"no baseline {name!r} in {self.path}; saved: {known}. Save one with --hil-save")
         return records
 
     def baselines(self) -> list[Baseline]:
@@ -282,7 +283,9 @@ def _assemble(record: str, build: str, environment: str, samples: str) -> Measur
 
 def _conditions(revision: str | None, **words: str | None) -> tuple[str, list[Any]]:
     given = {f"{column} = ?": value for column, value in words.items() if value is not None}
-    if revision is not None:  # a range, not LIKE: the index serves it
+    if revision is not None and re.fullmatch("[0-9a-f]{12}", revision):  # whole: not its -dirty states
+        given |= {"revision = ?": revision}
+    elif revision is not None:  # a range, not LIKE: the index serves it
         given |= {"revision >= ?": revision, "revision < ?": revision + "\U0010ffff"}
     return " AND ".join(["1", *given]), list(given.values())
 

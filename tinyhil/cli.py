@@ -34,7 +34,8 @@ COMMANDS = {
     "calibrate": ("tinyhil.harness.commands.latency:calibrate", "Fit a board's memory penalties on it."),
     "timing": ("tinyhil.harness.timing.commands:timing", "Estimated cycles of any recorded trace."),
     "report": ("tinyhil.harness.commands.results:report", "The HTML report of what is in the store."),
-    "export": ("tinyhil.harness.commands.results:export", "The store as JSON, CSV or Parquet."),
+    "export": ("tinyhil.harness.commands.results:export", "The store as JSON, CSV, Parquet and more."),
+    "import": ("tinyhil.harness.commands.results:import_", "Records of JSON files into the store."),
     "search": ("tinyhil.nas.commands:search", "The best network within a budget, measured and delivered."),
     "zoo": ("tinyhil.nas.commands:zoo", "Make the networks that tinyhil ships."),
 }

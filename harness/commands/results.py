@@ -163,17 +163,51 @@ def report(store: Path | None, out: Path | None) -> None:
 @click.option("--json", "json_file", type=click.Path(path_type=Path))
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path))
 @click.option("--parquet", "parquet_file", type=click.Path(path_type=Path))
+@click.option(
+    "--pytest-benchmark",
+    "benchmark_file",
+    type=click.Path(path_type=Path),
+    help="JSON that pytest-benchmark's own tools read.",
+)
+@click.option("--all", "everything", is_flag=True, help="Every record, not only the newest of each.")
 def export(
-    store: Path | None, json_file: Path | None, csv_file: Path | None, parquet_file: Path | None
+    store: Path | None,
+    json_file: Path | None,
+    csv_file: Path | None,
+    parquet_file: Path | None,
+    benchmark_file: Path | None,
+    everything: bool,
 ) -> None:
-    """Write the newest results as JSON, CSV or Parquet."""
-    from tinyhil.results.export import write_csv, write_json, write_parquet
+    """Write the newest results as JSON, CSV, Parquet, or in pytest-benchmark's shape."""
+    from tinyhil.results.export import write_csv, write_json, write_parquet, write_pytest_benchmark
 
-    if not (json_file or csv_file or parquet_file):
-        raise UsageError("export to what? --json FILE, --csv FILE or --parquet FILE")
+    wanted = (
+        (json_file, write_json),
+        (csv_file, write_csv),
+        (parquet_file, write_parquet),
+        (benchmark_file, write_pytest_benchmark),
+    )
+    if not any(file for file, _ in wanted):
+        raise UsageError("export to what? --json, --csv, --parquet or --pytest-benchmark, and a FILE")
     with open_store(store)[1] as opened:
-        records = opened.latest()
-    for file, write in ((json_file, write_json), (csv_file, write_csv), (parquet_file, write_parquet)):
+        records = opened.query() if everything else opened.latest()
+    for file, write in wanted:
         if file:
             write(file, records)
             click.echo(file)
+
+
+@click.command("import")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@_store_option
+def import_(files: Sequence[Path], store: Path | None) -> None:
+    """Add the records of FILES (JSON, or pytest-benchmark's shape) to the store, each once."""
+    from tinyhil.results.export import read_json
+
+    settings = load_settings(Path.cwd())
+    records = [record for file in files for record in read_json(file)]
+    with Store.open(store or settings.path(settings.store)) as opened:
+        known = opened.query()
+        fresh = [r for number, r in enumerate(records) if r not in known and r not in records[:number]]
+        opened.add_all(fresh)
+        click.echo(f"{len(fresh)} added, {len(records) - len(fresh)} known, {len(opened)} in {opened.path}")

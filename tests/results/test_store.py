@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import pytest
 
-from tinyhil.errors import StoreError
+from tinyhil.errors import StoreError, UsageError
 from tinyhil.results.record import Failure
 from tinyhil.results.schema import APPLICATION_ID, MIGRATIONS
 from tinyhil.results.store import Store
@@ -96,7 +96,7 @@ def test_a_baseline_keeps_its_records_when_newer_ones_arrive(path, make) -> None
 def test_an_unknown_baseline_says_which_are_known(path, make) -> None:
     with Store.open(path) as store:
         store.save_baseline("main", [store.add(make())])
-        with pytest.raises(StoreError, match=r"'mian'.*saved: main"):
+        with pytest.raises(UsageError, match=r"'mian'.*saved: main"):
             store.baseline("mian")
         with pytest.raises(StoreError, match="at least one record"):
             store.save_baseline("empty", [])

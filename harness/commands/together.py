@@ -66,14 +66,15 @@ def measure_together(runner: Runner, networks: Sequence[Network], board: Board, 
 def joint_lines(joint: Joint) -> list[str]:
     """The networks in both firmwares side by side, and what sharing saves."""
     lines = [
-        f"{'':<24}{'instructions, counted':>29}{'peak RAM, B':>22}{'flash, B':>22}",
-        f"{'network':<24}{'alone':>15}{'together':>14}{'alone':>11}{'together':>11}{'alone':>11}{'output':>11}",
+        f"{'':<24}{'instructions, counted':>29}{'estimated':>12}{'peak RAM, B':>22}{'flash, B':>11}",
+        f"{'network':<24}{'alone':>15}{'together':>14}{'together':>12}{'alone':>11}{'together':>11}{'alone':>11}"
+        "  output",
     ]
     for alone, both in zip(joint.alone, joint.together, strict=True):
         verdict = both.error.code if both.error else "exact"
         lines.append(
-            f"{alone.model.name:<24}{_text(alone.instructions):>15}{_text(both.instructions):>14}"
-            f"{_total(alone.peak_ram):>11}{_total(both.peak_ram):>11}{_text(alone.flash):>11}{verdict:>11}"
+            f"{alone.model.name:<24}{_text(alone.instructions):>15}{_text(both.instructions):>14}{_time(both):>12}"
+            f"{_total(alone.peak_ram):>11}{_total(both.peak_ram):>11}{_text(alone.flash):>11}  {verdict}"
         )
     if joint.failed:
         return lines
@@ -90,6 +91,12 @@ def joint_lines(joint: Joint) -> list[str]:
 
 def _text(value: int | None) -> str:
     return "-" if value is None else f"{value:,}"
+
+
+def _time(record: Measurement) -> str:
+    """Estimated, in milliseconds."""
+    estimate = record.cycles_est
+    return f"{1e3 * estimate.value / record.clock_hz:.3g} ms" if estimate else "-"
 
 
 def _total(ram: PeakRam | None) -> str:

@@ -59,6 +59,11 @@ def parse_time(text: str) -> tuple[float | None, float | None]:
 @click.option("--seed", default=0, show_default=True)
 @click.option("--quick", is_flag=True, help="A much smaller search, to see that everything works.")
 @click.option("--figures", is_flag=True, help="Only draw stage 1's figures into the folder.")
+@click.option("--check", is_flag=True, help="Only judge the predictions of RAM, flash and run time.")
+@click.option("--learned", default=24, show_default=True, help="With --check: networks to learn from.")
+@click.option("--judged", default=40, show_default=True, help="With --check: networks to judge by.")
+@click.option("--transfer", multiple=True, help="With --check: move the model to this board by ten networks.")
+@click.option("--device", default="auto", show_default=True, help="Where to train: cpu, cuda, or auto.")
 @click.option("--hardware", is_flag=True, help="Measure on the board on the bench, not on its emulator.")
 @click.option("-j", "--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, show_default=True)
 @click.option("--executor", default="threads", show_default=True, help="threads, dask, or tcp://HOST:PORT.")
@@ -73,6 +78,11 @@ def search(
     seed: int,
     quick: bool,
     figures: bool,
+    check: bool,
+    learned: int,
+    judged: int,
+    transfer: tuple[str, ...],
+    device: str,
     hardware: bool,
     jobs: int,
     executor: str,
@@ -88,6 +98,20 @@ def search(
             click.echo(path)
         return
     from tinyhil.harness.sweep.workers import open_workers
+
+    if check:
+        from tinyhil.nas.check import check as judge
+        from tinyhil.nas.meter import HarnessMeter
+
+        model = None
+        with open_workers(executor, jobs) as workers:
+            for number, name in enumerate((board, *transfer)):
+                folder.mkdir(parents=True, exist_ok=True)
+                meter = HarnessMeter(name, engine, folder, workers, emulate=not hardware)
+                few = min(10, learned) if number else learned
+                moved = judge(meter.board, engine, meter, few, judged, seed, click.echo, model)
+                model = model or moved
+        return
     from tinyhil.nas.session import Request, run_search
 
     milliseconds, count = parse_time(latency) if latency else (None, None)
@@ -102,6 +126,7 @@ def search(
         seed,
         quick,
         not hardware,
+        device,
     )
     with open_workers(executor, jobs) as workers:
         run_search(request, folder, workers, lambda text: click.echo(text, err=True))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from tinyhil.harness.boards import Board
 from tinyhil.harness.engine import Engine, Options
@@ -24,7 +27,7 @@ from tinyhil.nas.quantize import calibrate, quantize, quantize_images
 from tinyhil.nas.space import Space
 from tinyhil.nas.supertrain import at_resolution
 from tinyhil.nas.torchnet import Net, to_float
-from tinyhil.nas.train import Recipe, accuracy, train, tune
+from tinyhil.nas.train import Recipe, accuracy, mean_loss, tune
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,34 @@ def int8_accuracy(graph: Graph, split: Split) -> float:
     return float(np.mean(np.array(named) == split.labels))
 
 
-def fine_tuned(net: Net, data: Dataset, epochs: int, seed: int) -> Net:
-    """An inherited network trained further alone, at a tenth of the rate."""
-    sized = resized(data, net.arch.resolution)
-    return tune(net, sized, Recipe(epochs=epochs, rate=0.02, decay=5e-5, shift=2, seed=seed))
+def finished(net: Net, data: Dataset, recipe: Recipe, folder: Path) -> Net:
+    """`net` trained further alone by `recipe`. What came out is kept in `folder` under a name that says
+    all that went in, so a search that is resumed trains nothing twice."""
+    digest = hashlib.sha256(repr((str(net.arch), recipe, data.name, data.note)).encode())
+    for tensor in net.state_dict().values():
+        digest.update(tensor.detach().cpu().numpy().tobytes())
+    path = folder / f"{digest.hexdigest()[:16]}.pt"
+    if path.exists():
+        net.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
+        return net.eval()
+    net = tune(net, resized(data, net.arch.resolution), recipe)
+    folder.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    torch.save(net.state_dict(), part)
+    part.replace(path)
+    return net
+
+
+def best_alone(nets: Sequence[Net], data: Dataset) -> tuple[Net, float]:
+    """The one that names most of the validation part correctly, and the share that it does; of equals,
+    the one with the smaller loss."""
+
+    def worth(net: Net) -> tuple[float, float]:
+        valid = at_resolution(data.valid, net.arch.resolution)
+        return accuracy(net, valid), -mean_loss(net, valid)
+
+    best = max(nets, key=worth)
+    return best, worth(best)[0]
 
 
 def resized(data: Dataset, size: int) -> Dataset:
@@ -90,12 +117,6 @@ def best_mobilenet(spaces: tuple[Space, ...], judge: Judge) -> Arch | None:
     """The scaled MobileNetV2 with the most MACs that is within the budget; None where none is."""
     by_size = sorted(map(scaled_mobilenet, spaces), key=cost.macs, reverse=True)
     return next((arch for arch in by_size if judge.fits(arch)), None)
-
-
-def train_alone(arch: Arch, data: Dataset, epochs: int, seed: int) -> Net:
-    """`arch` trained from nothing, with the recipe of the search."""
-    recipe = Recipe(epochs=epochs, rate=0.1, decay=5e-5, shift=2, seed=seed)
-    return train(arch, resized(data, arch.resolution), recipe)
 
 
 def write_project(graph: Graph, engine: Engine, board: Board, folder: Path) -> list[Path]:

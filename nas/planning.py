@@ -194,28 +194,29 @@ def _plan_alone(plan: Planned) -> tuple[int, int]:
 def undominated(options: Sequence[Option], per_byte: int) -> list[Option]:
     """The options that can ever be chosen, in their order, however the flash of shared code is split.
 
-    Another option of the same length makes one needless if it takes no more memory and costs less: its own
-    bytes and instructions, where it shares no code that the other does not; else with all shared code
-    charged to it alone.
+    Another option of the same length makes one needless if it takes no more memory and costs less even
+    with all shared code charged to it that the one does not use; what both use costs both the same.
     """
     rows = []
     for place, option in enumerate(options):
-        candidate = option.candidate
-        own = option.instructions + per_byte * candidate.flash
-        full = own + per_byte * sum(candidate.shared.values())
-        rows.append((own, option.scratch, place, full, frozenset(candidate.shared.items())))
-    kept: list[tuple[int, int, int, frozenset[tuple[str, int]]]] = []  # own, full, place, shared
-    for own, _, place, full, shared in sorted(rows, key=lambda row: row[:3]):
+        own = option.instructions + per_byte * option.candidate.flash
+        rows.append((own, option.scratch, place, frozenset(option.candidate.shared.items())))
+    kept: list[tuple[int, int, frozenset[tuple[str, int]]]] = []
+    for own, _, place, shared in sorted(rows, key=lambda row: row[:3]):
         option = options[place]
         needless = any(
             options[other].after == option.after
             and options[other].memory <= option.memory
-            and (other_full < own or other_shared <= shared)
-            for _, other_full, other, other_shared in kept
+            and (other_shared <= shared or _charged(other_own, other_shared - shared, per_byte) < own)
+            for other_own, other, other_shared in kept
         )
         if not needless:
-            kept.append((own, full, place, shared))
-    return [options[place] for place in sorted(place for _, _, place, _ in kept)]
+            kept.append((own, place, shared))
+    return [options[place] for place in sorted(place for _, place, _ in kept)]
+
+
+def _charged(own: int, shared: frozenset[tuple[str, int]], per_byte: int) -> int:
+    return own + per_byte * sum(size for _, size in shared)
 
 
 def _outline(arch: Arch, every: Sequence[Layer], works: Sequence[Work]) -> Program:

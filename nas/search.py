@@ -4,7 +4,7 @@
     spaces      stage 1: which (width, resolution) the budget favours      stage1.json
     supernet    one set of weights for all of them                         supernet.pt
     evolution   stage 2, the best re-measured on the way                   evolution.json
-    winner      the best whose measured firmware is within the budget      (deliver.py takes it from here)
+    finalists   the best whose measured firmware is within the budget      (session.py takes it from here)
 
 The budget's RAM and flash are the engine's own plan plus what measured firmware had beside it; its
 run time is the upper end of the model's interval.
@@ -18,6 +18,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
+
 from tinyhil.errors import UsageError
 from tinyhil.harness.boards import Board
 from tinyhil.nas.arch import Arch
@@ -29,7 +31,7 @@ from tinyhil.nas.meter import Measured, Meter
 from tinyhil.nas.planlatency import PlanModel, evaluate_plan, fit_plan
 from tinyhil.nas.planning import EngineNeeds
 from tinyhil.nas.space import Family, Need, Space, grid, pick, rank, sample_spaces
-from tinyhil.nas.supertrain import Covered, Inherited, SuperRecipe, train_supernet
+from tinyhil.nas.supertrain import CPU, Covered, Inherited, SuperRecipe, train_supernet
 from tinyhil.nas.train import Progress
 
 Say = Callable[[str], None]
@@ -59,7 +61,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard to search. The defaults end within minutes on two cores for images of 32 pixels."""
+    """How hard to search. The defaults end within minutes on two cores for images of 32 pixels.
+
+    `finalists` networks of the search, and as many of random search, are trained further for `tuning`
+    epochs each; accuracy on the validation part then says which one wins.
+    """
 
     stage1: int = 24
     minimum: int = 6
@@ -76,16 +82,19 @@ class Effort:
         )
     )
     calibration: int = 5
+    finalists: int = 3
+    tuning: int = 30
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a search found. `winner` is the best network whose firmware is within the budget;
-    `violations` counts the better-scored ones that turned out not to be."""
+    """What a search found. `finalists` are the best networks whose firmware is within the budget, with
+    their inherited accuracy, best first; `rivals` the same of random search. `violations` counts the
+    better-scored ones of the search that turned out to be beyond the budget."""
 
-    winner: Measured
-    score: float
+    finalists: tuple[tuple[Measured, float], ...]
+    rivals: tuple[tuple[Measured, float], ...]
     budget: Budget
     outcome: Outcome
     chance: Outcome
@@ -93,6 +102,12 @@ class Result:
     reports: tuple[Report, ...]
     spaces: tuple[Space, ...]
     violations: int
+    needs: EngineNeeds
+
+    @property
+    def winner(self) -> Measured:
+        """The finalist with the best inherited accuracy."""
+        return self.finalists[0][0]
 
 
 @dataclass
@@ -111,6 +126,7 @@ class Search:
     effort: Effort = field(default_factory=Effort)
     say: Say = print
     progress: Progress | None = None
+    device: torch.device = CPU
 
     def run(self) -> Result:
         """All steps; those whose results are in the folder are not done again."""
@@ -133,8 +149,9 @@ class Search:
             self.say(f"  {report}")
         spaces = self.choose_spaces(every, needs, model, budget)
         net = train_supernet(
-            Covered(spaces), self.data, self.effort.training, self.folder / "supernet.pt", self.progress
-        )
+            Covered(spaces), self.data, self.effort.training, self.folder / "supernet.pt", self.progress,
+            self.device,
+        )  # fmt: skip
         inherited = Inherited(net, self.data, self.effort.calibration)
         holder = [model]
 
@@ -156,9 +173,12 @@ class Search:
         self.say(
             f"random search, {chance.scored} networks: best {chance.best.score:.3f} on the validation part"
         )
-        winner, score, violations = self.pick_winner(outcome, budget, needs)
+        finalists, violations = self.pick(outcome, budget)
+        rivals, _ = self.pick(chance, budget)
         holder[0].save(self.folder / "latency.json")
-        return Result(winner, score, budget, outcome, chance, holder[0], tuple(reports), spaces, violations)
+        return Result(
+            finalists, rivals, budget, outcome, chance, holder[0], tuple(reports), spaces, violations, needs
+        )
 
     def choose_spaces(
         self, every: Sequence[Space], needs: EngineNeeds, model: PlanModel, budget: Budget
@@ -220,22 +240,28 @@ class Search:
         )
         return needs
 
-    def pick_winner(
-        self, outcome: Outcome, budget: Budget, needs: EngineNeeds
-    ) -> tuple[Measured, float, int]:
-        """The best-scored network whose own firmware is within the budget, and how many were not."""
-        violations = 0
-        top = self.effort.evolution.top
-        for start in range(0, len(outcome.ranked), top):
-            part = outcome.ranked[start : start + top]
+    def pick(self, outcome: Outcome, budget: Budget) -> tuple[tuple[tuple[Measured, float], ...], int]:
+        """The best-scored networks whose own firmware is within the budget, as many as are to be trained
+        further, and how many on the way were not."""
+        found: list[tuple[Measured, float]] = []
+        violations, count = 0, self.effort.finalists
+        for start in range(0, len(outcome.ranked), count):
+            part = outcome.ranked[start : start + count]
             for scored, one in zip(part, self.meter([s.arch for s in part]), strict=True):
+                if len(found) == count:
+                    break
                 if fits(one, budget):
-                    return one, scored.score, violations
-                violations += 1
-        raise UsageError(
-            f"none of the {len(outcome.ranked)} networks found is within the budget when measured; "
-            "raise the number of measured networks, or the budget"
-        )
+                    found.append((one, scored.score))
+                else:
+                    violations += 1
+            if len(found) == count:
+                break
+        if not found:
+            raise UsageError(
+                f"none of the {len(outcome.ranked)} networks found is within the budget when measured; "
+                "raise the number of measured networks, or the budget"
+            )
+        return tuple(found), violations
 
     def _generation(self, generation: int, outcome: Outcome) -> None:
         self.say(

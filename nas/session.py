@@ -13,16 +13,15 @@ from tinyhil.nas.arch import Arch
 from tinyhil.nas.data import Dataset, digits, load_npz
 from tinyhil.nas.deliver import (
     Delivered,
+    best_alone,
     best_mobilenet,
     deliver,
-    fine_tuned,
-    train_alone,
+    finished,
     write_card,
     write_project,
 )
 from tinyhil.nas.evolution import Judge, Settings
 from tinyhil.nas.meter import HarnessMeter
-from tinyhil.nas.planning import EngineNeeds
 from tinyhil.nas.search import Effort, Limits, Result, Say, Search
 from tinyhil.nas.space import RESOLUTIONS, WIDTHS, Family, grid
 from tinyhil.nas.supertrain import (
@@ -32,9 +31,11 @@ from tinyhil.nas.supertrain import (
     inherit,
     train_supernet,
 )
-from tinyhil.nas.train import Progress
+from tinyhil.nas.torchnet import Net
+from tinyhil.nas.train import Progress, Recipe, pick_device, seed_everything
 
 SMALL_IMAGES = 32
+TUNING_RATE = 0.05
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Request:
     seed: int
     quick: bool
     emulate: bool
+    device: str = "cpu"
 
 
 def effort_for(request: Request) -> Effort:
@@ -67,6 +69,7 @@ def effort_for(request: Request) -> Effort:
         effort, stage1=8, minimum=2, spaces=2, measured=6, held_out=3, pool=40,
         training=SuperRecipe(largest=2, epochs=3, subnets=2, shift=2, rate=0.1, seed=request.seed),
         evolution=Settings(8, 4, 4, 4, generations=2, remeasure_every=2, top=3, seed=request.seed),
+        finalists=1, tuning=3,
     )  # fmt: skip
 
 
@@ -97,34 +100,43 @@ def run_search(request: Request, folder: Path, workers: Workers, say: Say) -> tu
     started = time.monotonic()
     data = load_data(request.data, SMALL_IMAGES)
     family, widths, resolutions = family_for(data)
-    effort = effort_for(request)
+    effort, device = effort_for(request), pick_device(request.device)
     folder.mkdir(parents=True, exist_ok=True)
     meter = HarnessMeter(request.board, request.engine, folder, workers, emulate=request.emulate)
     limits = Limits(request.ram, request.flash, request.milliseconds, request.count)
     say(f"{data.name}: {data.note}; {len(data.train)} to train, {len(data.valid)} to choose by")
     found = Search(
         data, family, widths, resolutions, limits, meter.board, request.engine, folder, meter, effort, say,
-        ticker(say),
+        ticker(say), device,
     )  # fmt: skip
     result = found.run()
-    say(f"fine-tuning the winner: {result.winner.sample.arch}")
-    net = train_supernet(Covered(result.spaces), data, effort.training, folder / "supernet.pt")
-    epochs = 3 if request.quick else 15
+    net = train_supernet(Covered(result.spaces), data, effort.training, folder / "supernet.pt", device=device)
+    recipe = Recipe(epochs=effort.tuning, rate=TUNING_RATE, decay=5e-5, shift=2, seed=request.seed)
     delivered = []
-    for name, arch in (("winner", result.winner.sample.arch), ("random", result.chance.best.arch)):
-        inherited = inherit(net, arch, calibration_batches(data, arch.resolution))
-        delivered.append(
-            deliver(fine_tuned(inherited, data, epochs, request.seed), name, data, meter, folder)
-        )
-    needs = EngineNeeds(meter.board)
+    chosen = {}
+    for name, group in (("winner", result.finalists), ("random", result.rivals)):
+        trained = []
+        for number, (one, _) in enumerate(group, 1):
+            arch = one.sample.arch
+            say(f"training {name} {number} of {len(group)} alone, {effort.tuning} epochs: {arch}")
+            inherited = inherit(net, arch, calibration_batches(data, arch.resolution))
+            trained.append(finished(inherited, data, recipe, folder / "tuned"))
+        best, chosen[name] = best_alone(trained, data)
+        delivered.append(deliver(best, name, data, meter, folder))
 
     def latency(arch: Arch) -> float:
-        return result.model.price(needs.plan(arch)).high
+        return result.model.price(result.needs.plan(arch)).high
 
-    judge = Judge(result.budget, needs, lambda arch: 0.0, latency)
+    judge = Judge(result.budget, result.needs, lambda arch: 0.0, latency)
     mobile = best_mobilenet(grid(family, widths, resolutions), judge)
     if mobile is not None:
-        alone = train_alone(mobile, data, 2 * epochs, request.seed)
+        epochs = effort.tuning + effort.training.largest + effort.training.epochs
+        say(f"training scaled MobileNetV2 from nothing, {epochs} epochs: {mobile}")
+        seed_everything(request.seed)
+        alone = finished(
+            Net(mobile).to(device), data, replace(recipe, epochs=epochs, rate=0.1), folder / "tuned"
+        )
+        chosen["mobilenetv2"] = best_alone([alone], data)[1]
         delivered.append(deliver(alone, "mobilenetv2", data, meter, folder))
     graph = load_tflite(delivered[0].path)
     write_project(graph, meter.engine, meter.board, folder / "c")
@@ -135,12 +147,15 @@ def run_search(request: Request, folder: Path, workers: Workers, say: Say) -> tu
         "budget": f"RAM {result.budget.ram:,} B, flash {result.budget.flash:,} B, "
         f"run time {result.budget.latency or 'free'} {result.model.unit}",
         "spaces": ", ".join(map(str, result.spaces)),
-        "predicted run time": f"{result.model.price(needs.plan(result.winner.sample.arch))}",
+        "predicted": predicted(result, delivered[0].arch),
         "scored": result.outcome.scored,
         "rejected": result.outcome.rejected,
         "beyond the budget when measured": result.violations,
-        "best on the validation part": f"{result.score:.4f} (evolution), "
-        f"{result.chance.best.score:.4f} (random search, as many networks)",
+        "inherited accuracy on the validation part": f"{result.finalists[0][1]:.4f} (evolution), "
+        f"{result.rivals[0][1]:.4f} (random search, as many networks)",
+        "accuracy on the validation part when trained": ", ".join(
+            f"{share:.4f} ({name})" for name, share in chosen.items()
+        ),
         "seed": request.seed,
         "seconds": round(time.monotonic() - started),
         "latency model": [asdict(report) for report in result.reports],
@@ -148,6 +163,15 @@ def run_search(request: Request, folder: Path, workers: Workers, say: Say) -> tu
     }
     write_card(folder, f"Search on {data.name} for {request.board}", facts, delivered)
     return result, delivered
+
+
+def predicted(result: Result, arch: Arch) -> str:
+    """What was predicted of the network that won, in words."""
+    need, time = result.needs(arch), result.model.price(result.needs.plan(arch))
+    return (
+        f"run time {time.value:,.0f} ({time.low:,.0f} to {time.high:,.0f}) {result.model.unit}, "
+        f"RAM at most {need.ram:,} B, flash at most {need.flash:,} B"
+    )
 
 
 def ticker(say: Say, every: float = 10.0) -> Progress:

@@ -103,7 +103,7 @@ class SuperNet(nn.Module):
     @torch.no_grad()
     def extract(self, arch: Arch) -> Net:
         """Sub-network `arch` alone, with copies of its weights; its statistics are not measured yet."""
-        net = Net(arch)
+        net = Net(arch).to(self.fc.weight.device)
         for name, layer in named_layers(arch):
             if layer.kind is Kind.DENSE:
                 net.fc.weight.copy_(self.fc.weight[:, : layer.cin])

@@ -23,9 +23,18 @@ from tinyhil.nas.data import Dataset, Split, resize
 from tinyhil.nas.space import Space
 from tinyhil.nas.supernet import SuperNet, recalibrate
 from tinyhil.nas.torchnet import Net, images_to_torch
-from tinyhil.nas.train import Progress, Recipe, accuracy, batches, make_optimizer, seed_everything
+from tinyhil.nas.train import (
+    Progress,
+    Recipe,
+    accuracy,
+    batches,
+    device_of,
+    make_optimizer,
+    seed_everything,
+)
 
 FORMAT = 1
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -73,11 +82,12 @@ def train_supernet(
     recipe: SuperRecipe,
     checkpoint: Path | None = None,
     progress: Progress | None = None,
+    device: torch.device = CPU,
 ) -> SuperNet:
-    """A trained super-network. With `checkpoint`, the state is kept there after every epoch, and a
-    training that finds one of the same family, data and recipe continues from it."""
+    """A trained super-network, on `device`. With `checkpoint`, the state is kept there after every epoch,
+    and a training that finds one of the same family, data and recipe continues from it."""
     seed_everything(recipe.seed)
-    net = SuperNet(family.largest, transform=recipe.transform)
+    net = SuperNet(family.largest, transform=recipe.transform).to(device)
     identity = _identity(family, data, recipe)
     state = _load(checkpoint, identity) if checkpoint is not None and checkpoint.exists() else None
     per_epoch = -(-len(data.train) // recipe.batch)
@@ -99,6 +109,7 @@ def train_supernet(
             order = np.random.default_rng((recipe.seed, epoch))
             for number, (images, labels) in enumerate(batches(data.train, recipe.batch, order, recipe.shift)):
                 step = epoch * per_epoch + number
+                images, labels = images.to(device), labels.to(device)
                 chosen = [family.largest] if name == "largest" else _draw(family, recipe, step)
                 optimizer.zero_grad()
                 loss = 0.0
@@ -118,7 +129,8 @@ def train_supernet(
 def inherit(net: SuperNet, arch: Arch, images: Sequence[torch.Tensor]) -> Net:
     """Sub-network `arch` with inherited weights, its statistics measured on `images` [N,C,H,W] at
     its own resolution; ready to be judged or trained further."""
-    return recalibrate(net.extract(arch), images)
+    where = device_of(net)
+    return recalibrate(net.extract(arch), [part.to(where) for part in images])
 
 
 def calibration_batches(

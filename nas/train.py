@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tinyhil.errors import UsageError
 from tinyhil.nas.arch import Arch
 from tinyhil.nas.data import Dataset, Images, Split
 from tinyhil.nas.torchnet import Net, images_to_torch
@@ -42,6 +44,24 @@ def seed_everything(seed: int) -> None:
     torch.use_deterministic_algorithms(True)
 
 
+def pick_device(name: str) -> torch.device:
+    """The device called `name`: cpu, cuda, or for auto the best there is; UsageError if it is absent."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise UsageError(f"unknown device {name!r}: cpu, cuda or auto")
+    if name == "cuda":
+        if not torch.cuda.is_available():
+            raise UsageError("PyTorch finds no GPU here: use --device cpu, or install PyTorch's CUDA build")
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or cuBLAS is not deterministic
+    return torch.device(name)
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where the parameters of `module` are."""
+    return next(module.parameters()).device
+
+
 def train(arch: Arch, data: Dataset, recipe: Recipe, progress: Progress | None = None) -> Net:
     """A network trained from nothing on `data.train`, in evaluation mode."""
     seed_everything(recipe.seed)
@@ -51,12 +71,14 @@ def train(arch: Arch, data: Dataset, recipe: Recipe, progress: Progress | None =
 def tune(net: Net, data: Dataset, recipe: Recipe, progress: Progress | None = None) -> Net:
     """`net` trained further on `data.train`, whose images have its resolution; in evaluation mode."""
     net.train()
+    where = device_of(net)
     steps = recipe.epochs * -(-len(data.train) // recipe.batch)
     optimizer, schedule = make_optimizer(net, recipe, steps)
     random = np.random.default_rng(recipe.seed)
     done = 0
     for _ in range(recipe.epochs):
         for images, labels in batches(data.train, recipe.batch, random, recipe.shift):
+            images, labels = images.to(where), labels.to(where)
             loss = functional.cross_entropy(net(images), labels, label_smoothing=recipe.smoothing)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -103,9 +125,20 @@ def _shifted(images: Images, shift: int, random: np.random.Generator) -> Images:
 @torch.no_grad()
 def accuracy(net: nn.Module, split: Split, batch: int = 256) -> float:
     """Share of `split` that `net` (in evaluation mode) names correctly, in 0..1."""
-    right = 0
+    right, where = 0, device_of(net)
     for start in range(0, len(split), batch):
-        images = images_to_torch(split.images[start : start + batch])
-        labels = torch.from_numpy(split.labels[start : start + batch])
+        images = images_to_torch(split.images[start : start + batch]).to(where)
+        labels = torch.from_numpy(split.labels[start : start + batch]).to(where)
         right += int((net(images).argmax(1) == labels).sum())
     return right / len(split)
+
+
+@torch.no_grad()
+def mean_loss(net: nn.Module, split: Split, batch: int = 256) -> float:
+    """Mean cross-entropy of `net` (in evaluation mode) on `split`."""
+    total, where = 0.0, device_of(net)
+    for start in range(0, len(split), batch):
+        images = images_to_torch(split.images[start : start + batch]).to(where)
+        labels = torch.from_numpy(split.labels[start : start + batch]).to(where)
+        total += float(functional.cross_entropy(net(images), labels, reduction="sum"))
+    return total / len(split)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -216,50 +218,62 @@ def test_milliseconds_need_cycles() -> None:
 def test_a_whole_search_in_small_ends_within_its_budget_and_can_be_repeated(tmp_path: Path) -> None:
     """Data, planner, super-network and evolution are real; only the emulator is made of straw."""
     pytest.importorskip("torch", reason="needs PyTorch: pip install '.[nas]'")
-    from tinyhil.nas.evolution import Settings
-    from tinyhil.nas.planning import EngineNeeds
-    from tinyhil.nas.search import Effort, Limits, Search
-    from tinyhil.nas.supertrain import SuperRecipe
-    from tinyhil.nas.synthetic import figures
+    from tiny_search import tiny_search
 
-    tiny = Family(stem=8, first=8, stages=((8, 2, 2), (16, 1, 1)), expansions=(2, 3), classes=2)
-    board = get_board("stm32f746")
-    needs = EngineNeeds(board)
-    asked: list[Arch] = []
-
-    def meter(archs: Sequence[Arch]) -> list[Measured]:
-        asked.extend(archs)
-        found = []
-        for arch in archs:
-            made = needs.plan(arch)
-            costs = tuple(round(0.9 * layer.instructions + 30) for layer in made.layers)
-            sample = Sample(arch, sum(costs), {})
-            found.append(
-                Measured(sample, "instructions", made.arena + 140, made.arena, made.flash + 6000, costs)
-            )
-        return found
-
-    effort = Effort(
-        stage1=4, minimum=1, spaces=1, measured=4, held_out=2, pool=16,
-        training=SuperRecipe(largest=1, epochs=1, subnets=2),
-        evolution=Settings(4, 2, 2, 2, generations=2, remeasure_every=2, top=2), calibration=2,
-    )  # fmt: skip
-
-    def search() -> Search:
-        return Search(
-            figures(16, 200), tiny, (0.5, 1.0), (12, 16), Limits(64_000, 200_000, None, 400_000.0), board,
-            "tinyengine", tmp_path / "out", meter, effort, lambda text: None,
-        )  # fmt: skip
-
-    result = search().run()
+    result = tiny_search(tmp_path / "out")
     assert result.winner.ram <= 64_000
     assert result.winner.flash <= 200_000
     assert result.winner.sample.total <= 400_000
-    assert 0 <= result.score <= 1
+    assert 0 <= result.finalists[0][1] <= 1
+    assert result.rivals
     assert result.chance.scored <= result.outcome.scored
     assert {"stage1.json", "supernet.pt", "evolution.json", "latency.json"} <= {
         path.name for path in (tmp_path / "out").iterdir()
     }
-    again = search().run()
+    again = tiny_search(tmp_path / "out")
     assert again.winner == result.winner
     assert again.outcome.ranked == result.outcome.ranked
+
+
+def run(folder: Path, kill_at: str | None = None) -> bool:
+    """A search in a process of its own, killed by SIGKILL when it says `kill_at`; whether it ended well."""
+    command = [sys.executable, str(Path(__file__).with_name("tiny_search.py")), str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if kill_at is not None and kill_at in line:
+                process.kill()
+        return process.wait() == 0
+
+
+@pytest.mark.slow
+def test_a_search_that_is_killed_again_and_again_ends_like_one_that_was_not(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="needs PyTorch: pip install '.[nas]'")
+    assert run(tmp_path / "whole")
+    for moment in ("training: step", "generation 0"):
+        assert not run(tmp_path / "killed", moment), moment
+    assert run(tmp_path / "killed")
+    for name in ("result.json", "stage1.json", "evolution.json", "latency.json"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_predictions_are_judged_on_networks_not_learned_from(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch", reason="needs PyTorch: pip install '.[nas]'")
+    from tiny_search import straw_meter
+
+    from tinyhil.nas.check import JUDGED, LEARNED, check
+
+    asked: list[Arch] = []
+
+    def meter(archs: Sequence[Arch]) -> list[Measured]:
+        asked.extend(archs)
+        return straw_meter(archs)
+
+    model = check(get_board("stm32f746"), "tinyengine", meter, 3, 2, 0, print)
+    said = capsys.readouterr().out
+    assert model.samples == 3
+    assert "arena to the byte: 2 of 2" in said
+    for name in ("engine's plan", "layer features", "MACs + elements", "MACs "):
+        assert name in said
+    assert {(arch.width, arch.resolution) for arch in asked[:3]} <= {(s.width, s.resolution) for s in LEARNED}
+    assert {(arch.width, arch.resolution) for arch in asked[3:]} <= {(s.width, s.resolution) for s in JUDGED}

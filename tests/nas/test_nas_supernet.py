@@ -24,7 +24,7 @@ from tinyhil.nas.supertrain import (  # noqa: E402
     train_supernet,
 )
 from tinyhil.nas.torchnet import images_to_torch, to_float  # noqa: E402
-from tinyhil.nas.train import accuracy  # noqa: E402
+from tinyhil.nas.train import accuracy, device_of, pick_device  # noqa: E402
 
 FAMILY = Family(stem=8, first=8, stages=((16, 2, 3), (24, 1, 2), (32, 1, 1)), classes=3, channels=1)
 SPACES = tuple(Space(width, size, FAMILY) for width in (0.5, 1.0) for size in (8, 12))
@@ -193,3 +193,26 @@ def test_the_largest_network_contains_every_space() -> None:
         ):
             assert mine.cout <= theirs.cout
             assert mine.kernel <= theirs.kernel
+
+
+def test_all_tensors_follow_the_network_to_its_device() -> None:
+    """PyTorch's meta device holds shapes only; whatever stayed behind on the CPU would not meet it."""
+    net = SuperNet(COVERED.largest).to("meta")
+    arch = SPACES[0].largest()
+    logits = net(torch.empty(2, 1, 12, 12, device="meta"), arch)
+    assert (logits.device.type, tuple(logits.shape)) == ("meta", (2, 3))
+    alone = inherit(net, arch, [images(4, arch.resolution)])
+    assert device_of(alone).type == "meta"
+    assert {tensor.device.type for tensor in alone.state_dict().values()} == {"meta"}
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    assert pick_device("cpu").type == "cpu"
+    with pytest.raises(UsageError, match="unknown device"):
+        pick_device("tpu")
+    if torch.cuda.is_available():
+        assert pick_device("auto").type == "cuda"
+    else:
+        assert pick_device("auto").type == "cpu"
+        with pytest.raises(UsageError, match="no GPU"):
+            pick_device("cuda")

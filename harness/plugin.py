@@ -115,7 +115,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def _start(config: pytest.Config, settings: Settings) -> None:
     from tinyhil.harness.boards import get_board
     from tinyhil.harness.pytest_items import Gates, HilSession
-    from tinyhil.harness.reporting import load_baseline
+    from tinyhil.harness.reporting import load_baseline, noise_runs
     from tinyhil.harness.runner import Runner
     from tinyhil.results.gates import parse_rules
 
@@ -126,7 +126,8 @@ def _start(config: pytest.Config, settings: Settings) -> None:
     gates = None
     if option.hil_compare:
         baseline = load_baseline(option.hil_compare, runner.store)
-        gates = Gates(parse_rules(option.hil_fail), baseline, option.hil_compare_unlike)
+        rules, noise = parse_rules(option.hil_fail), noise_runs(runner.store)
+        gates = Gates(rules, baseline, option.hil_compare_unlike, noise)
     config.stash[SESSION] = HilSession(runner, option.hil_prefer, gates)
     _add_models(config, settings)
 

@@ -28,16 +28,17 @@ class Failed(TinyhilError):
 
 @dataclass(frozen=True)
 class Gates:
-    """Rules of --hil-fail, and the baseline they are held against."""
+    """Rules of --hil-fail, the baseline they are held against, and earlier runs that teach the noise."""
 
     rules: tuple[Rule, ...]
     baseline: Sequence[Measurement]
     allow_unlike: bool = False
+    noise: Sequence[Measurement] = ()
 
     def check(self, record: Measurement, rules: Sequence[Rule] | None = None) -> list[Finding]:
         """What the rules (by default all) say of one record; rows that are gone are not its business."""
         rules = self.rules if rules is None else rules
-        found = compare([record], self.baseline, rules, allow_unlike=self.allow_unlike)
+        found = compare([record], self.baseline, rules, noise=self.noise, allow_unlike=self.allow_unlike)
         return [finding for finding in found if finding.status != "gone"]
 
 

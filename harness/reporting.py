@@ -16,6 +16,8 @@ from tinyhil.results.store import Store
 
 HISTORY = 200  # newest records of the store that the report looks at for steps
 
+NOISE = 1000  # newest records of real boards that the noise is learned from
+
 # Armv7E-M: one SMLAD a cycle, two MACs each
 CEILINGS = {"cortex-m7": 2.0, "cortex-m4": 2.0}
 
@@ -41,6 +43,11 @@ def write_report(path: Path, records: Sequence[Measurement], store: Store) -> No
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
+
+
+def noise_runs(store: Store) -> list[Measurement]:
+    """The records of which the store has sampled times: runs of one build among them teach the noise."""
+    return [record for record in store.query(mode="hardware", limit=NOISE) if record.samples]
 
 
 def load_baseline(name: str, store: Store) -> list[Measurement]:

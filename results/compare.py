@@ -166,7 +166,7 @@ def _compare_pair(
         findings.append(_about(head, "", "incorrect", detail, changed))
     refused = [d for d in changed if d.unlike and d.what != "timing model"]
     if refused and not allow_unlike:
-        detail = "The rows are not alike; --hil-compare-unlike compares them all the same"
+        detail = "The rows are not alike; --hil-compare-unlike (of `tinyhil compare`: --unlike) compares them"
         return [*findings, _about(head, "", "unlike", detail, changed)]
     return findings + [_apply(rule, head, base, changed, runs, allow_unlike) for rule in rules]
 

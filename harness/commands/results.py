@@ -72,14 +72,15 @@ def compare(
 def _findings(
     sides: Sequence[str], rules: str, unlike: bool, store: Path | None
 ) -> tuple[list[Measurement], list[Finding]]:
-    from tinyhil.harness.reporting import load_baseline
+    from tinyhil.harness.reporting import load_baseline, noise_runs
     from tinyhil.results.compare import compare as compare_records
     from tinyhil.results.gates import parse_rules
 
     with open_store(store)[1] as opened:
         base = load_baseline(sides[-1], opened)
         head = load_baseline(sides[0], opened) if len(sides) == 2 else opened.latest()
-    return head, compare_records(head, base, parse_rules(rules), allow_unlike=unlike)
+        noise = noise_runs(opened)
+    return head, compare_records(head, base, parse_rules(rules), noise=noise, allow_unlike=unlike)
 
 
 def _engines(store: Path | None, layers: bool, model: str | None, board: str | None) -> None:
@@ -139,8 +140,10 @@ def ci_summary(records: Path, base: Path | None, rules: str, unlike: bool) -> No
     from tinyhil.results.gates import parse_rules
     from tinyhil.results.markdown import summary_markdown
 
-    head = read_json(records)
-    findings = compare_records(head, read_json(base), parse_rules(rules), allow_unlike=unlike) if base else []
+    head, before = read_json(records), read_json(base) if base else []
+    both = [*head, *before]
+    found = compare_records(head, before, parse_rules(rules), noise=both, allow_unlike=unlike)
+    findings = found if base else []
     click.echo(summary_markdown(head, findings))
 
 

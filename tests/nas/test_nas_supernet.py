@@ -201,8 +201,9 @@ def test_all_tensors_follow_the_network_to_its_device() -> None:
     arch = SPACES[0].largest()
     logits = net(torch.empty(2, 1, 12, 12, device="meta"), arch)
     assert (logits.device.type, tuple(logits.shape)) == ("meta", (2, 3))
-    alone = inherit(net, arch, [images(4, arch.resolution)])
+    alone = net.extract(arch).eval()
     assert device_of(alone).type == "meta"
+    assert alone(torch.empty(2, 1, 8, 8, device="meta")).device.type == "meta"
     assert {tensor.device.type for tensor in alone.state_dict().values()} == {"meta"}
 
 

@@ -126,7 +126,7 @@ def _problem(program: Program, choices: Sequence[Choice], overlap: bool) -> Prob
 def arrange(program: Program, choices: Sequence[Choice], overlap: bool = True) -> Schedule:
     """Places everything. `overlap` False keeps outputs off their dying inputs (for ablation)."""
     problem = _problem(program, choices, overlap)
-    return _schedule(program, problem, problem.solve())
+    return placed(program, problem, problem.solve())
 
 
 def arena_of(program: Program, choices: Sequence[Choice], overlap: bool = True) -> int:
@@ -148,10 +148,11 @@ def arrange_smallest(program: Program, plans: Sequence[Sequence[Choice]], overla
         if best is None or found[:2] < best[:2]:
             best = found
     assert best is not None
-    return _schedule(program, problems[best[1]], best[2])
+    return placed(program, problems[best[1]], best[2])
 
 
-def _schedule(program: Program, problem: Problem, placement: Placement) -> Schedule:
+def placed(program: Program, problem: Problem, placement: Placement) -> Schedule:
+    """The schedule under these offsets."""
     requests, at = problem.requests, placement.offsets
     inputs, outputs = set(program.graph.inputs), {program.root[t] for t in program.graph.outputs}
     buffers = []

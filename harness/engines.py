@@ -23,6 +23,14 @@ def _tinyengine(_: Mapping[str, Any]) -> Engine:
     return TinyEngine()
 
 
+def _tuned(_: Mapping[str, Any]) -> Engine:
+    from tinyhil.harness.settings import load_settings
+    from tinyhil.harness.tinyengine.costs import read_costs
+    from tinyhil.harness.tinyengine.tuning import Tuned
+
+    return Tuned(read_costs(load_settings(Path.cwd()).cache))
+
+
 def _reference(_: Mapping[str, Any]) -> Engine:
     from tinyhil.harness.peers.reference import ReferenceEngine
 
@@ -55,6 +63,7 @@ def _external(table: Mapping[str, Any]) -> Engine:
 
 BUILT_IN: dict[str, Factory] = {
     "tinyengine": _tinyengine,
+    "tinyengine+tuned": _tuned,
     "reference": _reference,
     "cmsis-nn": _cmsis_nn,
     "cmsis-nn+passes": _cmsis_nn_with_passes,

@@ -18,6 +18,7 @@ COMMANDS = {
     "plan": ("tinyhil.harness.commands.plan:plan", "Kernels and memory that TinyEngine would choose."),
     "export-c": ("tinyhil.harness.commands.plan:export_c", "A network as a C project to take away."),
     "ablate": ("tinyhil.harness.commands.plan:ablate", "What each optimisation of TinyEngine is worth."),
+    "tune": ("tinyhil.harness.commands.tune:tune", "Choose kernels by measuring the candidates."),
     "bits": ("tinyhil.harness.commands.bits:bits", "What weights of four or two bits save and cost."),
     "boards": ("tinyhil.harness.commands.bench:boards", "The board kinds, and what stands in for each."),
     "lock": ("tinyhil.harness.commands.bench:lock", "Keep a board out of use."),

@@ -9,11 +9,12 @@ from tinyhil.errors import DoesNotFit
 from tinyhil.harness.boards import Board
 from tinyhil.harness.engine import Options, Sources
 from tinyhil.harness.model.graph import Graph
-from tinyhil.harness.tinyengine.choose import alternatives
+from tinyhil.harness.tinyengine.choose import MAX_CHAIN, Option, alternatives
+from tinyhil.harness.tinyengine.choose import options as all_options
 from tinyhil.harness.tinyengine.emit import Generated, emit, emit_together, port
 from tinyhil.harness.tinyengine.kernel import Target
 from tinyhil.harness.tinyengine.kernels import all_kernels
-from tinyhil.harness.tinyengine.lowering import lower
+from tinyhil.harness.tinyengine.lowering import Program, lower
 from tinyhil.harness.tinyengine.passes import optimise
 from tinyhil.harness.tinyengine.schedule import Schedule, arrange_smallest
 
@@ -23,14 +24,26 @@ VERSION = "1"
 def schedule_graph(graph: Graph, board: Board, options: Options) -> Schedule:
     """The plan of `graph` on `board`: passes, kernels, offsets. No code yet."""
     program = lower(optimise(graph, options), "low-bits" not in options.disabled)
-    budget = 1 << 40 if board.is_native else board.ram.size
     off = options.disabled
     kernels = all_kernels(off)
     target = Target(board.core, compact=options.prefer == "flash" or "unrolling" in off)
     plans = alternatives(
-        program, kernels, target, options.prefer, budget, not off & {"fusion", "streaming", "tiling"}
+        program, kernels, target, options.prefer, _ram(board), not off & {"fusion", "streaming", "tiling"}
     )
     return arrange_smallest(program, plans, "overlap" not in off)
+
+
+def candidate_table(graph: Graph, board: Board, options: Options) -> tuple[Program, list[list[Option]], int]:
+    """Every candidate that `schedule_graph` chooses from, per step, and the bytes of RAM that there are."""
+    program = lower(optimise(graph, options), "low-bits" not in options.disabled)
+    off = options.disabled
+    target = Target(board.core, compact=options.prefer == "flash" or "unrolling" in off)
+    longest = 1 if off & {"fusion", "streaming", "tiling"} else MAX_CHAIN
+    return program, all_options(program, all_kernels(off), target, longest), _ram(board)
+
+
+def _ram(board: Board) -> int:
+    return 1 << 40 if board.is_native else board.ram.size
 
 
 def refuse_if_too_big(schedule: Schedule, board: Board) -> None:
@@ -91,10 +104,17 @@ class TinyEngine:
         )
 
 
-def _sources(schedule: Schedule, generated: Generated, options: Options) -> Sources:
+def sources_of(schedule: Schedule, board: Board, options: Options, name: str) -> Sources:
+    """A schedule as C, by the engine called `name`."""
+    return _sources(schedule, emit(schedule, board.title), options, name)
+
+
+def _sources(
+    schedule: Schedule, generated: Generated, options: Options, name: str = TinyEngine.name
+) -> Sources:
     graph = schedule.program.graph
     return Sources(
-        engine=TinyEngine.name,
+        engine=name,
         version=VERSION,
         network=graph.name,
         files=generated.files,

@@ -163,15 +163,19 @@ def shortest(table: Sequence[Sequence[Option]], budget: int, per_byte: int) -> l
     best: list[tuple[int, int] | None] = [None] * count + [(0, 0)]
     taken: list[Option | None] = [None] * count
     for first in range(count - 1, -1, -1):
+        here = None
         for option in table[first]:
-            rest = best[option.after]
-            if rest is None or option.memory > budget:
+            if option.memory > budget:
                 continue
-            cost = option.instructions + per_byte * option.flash
-            total = (cost + rest[0], option.scratch + rest[1])
-            here = best[first]
-            if here is None or total < here:
-                best[first], taken[first] = total, option
+            rest = best[option.after]
+            if rest is None:
+                continue
+            cost = option.instructions + per_byte * option.flash + rest[0]
+            if here is None or cost <= here[0]:
+                total = (cost, option.scratch + rest[1])
+                if here is None or total < here:
+                    here, taken[first] = total, option
+        best[first] = here
     if best[0] is None:
         return None
     path: list[Option] = []
@@ -252,7 +256,14 @@ def share(table: Sequence[Sequence[Option]], prefer: str, budget: int) -> list[l
             break
         found = cost, priced
         users = Counter(name for o in path for name in o.candidate.shared)
-        priced = [[replace(o, flash=_flash(o.candidate, users)) for o in here] for here in table]
+        several = {name for name, count in users.items() if count > 1}
+        priced = [
+            [
+                o if several.isdisjoint(o.candidate.shared) else replace(o, flash=_flash(o.candidate, users))
+                for o in here
+            ]
+            for here in table
+        ]
     assert found is not None
     return found[1]
 
@@ -307,7 +318,7 @@ def least_memory(table: Sequence[Sequence[Option]]) -> int:
     """The smallest budget for which any choice exists."""
     best = [1 << 62] * len(table) + [0]
     for first in range(len(table) - 1, -1, -1):
-        best[first] = min(max(o.memory, best[o.after]) for o in table[first])
+        best[first] = min((max(o.memory, best[o.after]) for o in table[first]), default=1 << 62)
     return best[0]
 
 

@@ -85,6 +85,12 @@ def test_a_candidate_that_was_measured_to_be_cheaper_is_chosen(graph: Graph) -> 
     assert max(o.memory for o in tuned) <= most
 
 
+def test_steps_inside_a_chain_need_no_cost_of_their_own(graph: Graph) -> None:
+    here = space(graph)
+    costs = {here.key(o): float(o.instructions) for o in here.default()}
+    assert space(graph, costs).tuned() is not None
+
+
 def test_where_tuning_did_not_help_the_default_stays(graph: Graph) -> None:
     here = space(graph)
     assert replace(here, costs=every_cost(here)).tuned() is not None

@@ -27,6 +27,7 @@ from twin_chip import (
     RAM,
     coresight,
 )
+from twin_exceptions import BUS_FAULT, SYSTICK, USAGE_FAULT, SysTick, enter, in_handler, leave, masked
 from twin_faults import Faults
 from twin_flash import FlashController
 from twin_peripherals import BROWN_OUT, PIN, POWER_ON, SOFTWARE, WATCHDOG, Peripherals
@@ -52,7 +53,7 @@ _SPECIAL = (
 _DHCSR, _DCRSR, _DCRDR, _DEMCR, _DFSR = 0xE000_EDF0, 0xE000_EDF4, 0xE000_EDF8, 0xE000_EDFC, 0xE000_ED30
 _AIRCR, _VTOR, _CFSR, _HFSR, _BFAR = 0xE000_ED0C, 0xE000_ED08, 0xE000_ED28, 0xE000_ED2C, 0xE000_ED38
 _DWT_CTRL, _CYCCNT, _FP_CTRL, _IDCODE = 0xE000_1000, 0xE000_1004, 0xE000_2000, 0xE004_2000
-_SYST_RVR, _SYST_CVR = 0xE000_E014, 0xE000_E018
+_ICSR, _PENDSTSET, _PENDSTCLR = 0xE000_ED04, 1 << 26, 1 << 25
 # What Unicorn says when the core cannot go on → usage faults of ARMv7-M (CFSR).
 _UNDEFINED, _NO_COPROCESSOR, _INVALID_STATE = 1 << 16, 1 << 19, 1 << 17
 _BUS_ERROR, _FETCH_ERROR = 1 << 9 | 1 << 15, 1 << 8
@@ -94,6 +95,7 @@ class Board:
         )
         self.peripherals = Peripherals(self.chip, self.faults, lambda: self._cycles, uc.emu_stop)
         self.port = self.peripherals.port
+        self._systick = SysTick(lambda: self._cycles)
         self._coresight = coresight(self.chip.device_id)
         self._dhcsr = self._demcr = self._dcrdr = self._dfsr = self._sticky = 0
         self._ppb: dict[int, int] = {}
@@ -136,6 +138,8 @@ class Board:
         self._pc = entry & ~1
         self._cycles = self._cycles_base = 0
         self._ppb = {_VTOR: FLASH}
+        self._systick.reset()
+        self._returning = False
         self.flash.reset()
         self.peripherals.reset(cause)
         self._lockup = self._sleeping = False
@@ -199,17 +203,22 @@ class Board:
             self.reset(WATCHDOG)
             return
         uc, before = self._uc, self._pc
+        self._take_interrupt()
         if self._stale:  # Unicorn keeps translated blocks when memory is written from outside
             self._stale = False
             uc.ctl_flush_tb()
         single = half_words == 1
-        self._stop_at = 1 << 62 if single else self._cycles + half_words
+        due = self._systick.due
+        end = self._cycles + half_words
+        self._stop_at = 1 << 62 if single else end if due is None else min(end, due)
         try:
             uc.emu_start(self._pc | 1, 0xFFFF_FFFF, count=1 if single else 0)
         except u.UcError:
             self._fault = self._fault or (_UNDEFINED, 0)
         self._pc = uc.reg_read(arm.UC_ARM_REG_PC) & ~1
         self._sticky |= 1 << 24
+        if self._returning:
+            self._pc, self._returning = leave(uc, self._pc), False
         if self._fault:
             self._enter_fault(*self._fault)
             self._fault = None
@@ -218,28 +227,28 @@ class Board:
         in_memory = self._is_memory(self._pc, 2)
         self._sleeping = self._pc == before and in_memory and bytes(uc.mem_read(self._pc, 2)) == b"\xfe\xe7"
 
+    def _take_interrupt(self) -> None:
+        """SysTick is the only one. It waits for a handler that runs, and for PRIMASK."""
+        self._systick.look()
+        if self._systick.pending and not in_handler(self._uc) and not masked(self._uc):
+            self._systick.pending = False
+            self._enter(SYSTICK)
+
     def _enter_fault(self, cfsr: int, address: int) -> None:
-        """Exception entry into HardFault or what stands for it: ARMv7-M ARM, B1.5.6. One vector serves
-        all faults of tinyhil's firmware; a fault inside a handler is a lock-up."""
-        uc = self._uc
-        if uc.reg_read(arm.UC_ARM_REG_XPSR) & 0x1FF:
+        """BusFault or UsageFault. One vector serves all faults of tinyhil's firmware."""
+        if in_handler(self._uc):
             self._lockup = True
             return
-        stack = (uc.reg_read(arm.UC_ARM_REG_SP) - 32) & ~7
-        frame = [uc.reg_read(_CORE[i]) for i in (0, 1, 2, 3, 12, 14)]
-        frame += [self._pc, uc.reg_read(arm.UC_ARM_REG_XPSR)]
-        if stack >= RAM and stack + 32 <= RAM + self.chip.ram_size:
-            uc.mem_write(stack, struct.pack("<8I", *frame))
-        else:
+        if not self._enter(USAGE_FAULT if cfsr >= 1 << 16 else BUS_FAULT):
             cfsr |= 1 << 12  # no room for the frame
         self._ppb[_CFSR] = self._ppb.get(_CFSR, 0) | cfsr
         self._ppb[_BFAR] = address
-        usage = cfsr >= 1 << 16
-        vector = struct.unpack("<I", uc.mem_read(self._ppb[_VTOR] + 4 * (6 if usage else 5), 4))[0]
-        uc.reg_write(arm.UC_ARM_REG_SP, stack)
-        uc.reg_write(arm.UC_ARM_REG_LR, 0xFFFF_FFF9)
-        uc.reg_write(arm.UC_ARM_REG_XPSR, 0x0100_0000 | (6 if usage else 5))
+
+    def _enter(self, number: int) -> bool:
+        stacked = enter(self._uc, number, self._pc, lambda at, size: at >= RAM and self._is_memory(at, size))
+        vector = struct.unpack("<I", self._uc.mem_read(self._ppb[_VTOR] + 4 * number, 4))[0]
         self._pc = vector & ~1
+        return stacked
 
     def _on_block(self, uc: u.Uc, address: int, size: int, _: object) -> None:
         if self._cycles >= self._stop_at:  # slices end between blocks: counts do not depend on them
@@ -250,6 +259,8 @@ class Board:
     def _on_interrupt(self, uc: u.Uc, number: int, _: object) -> None:
         if number == 7 and self._dhcsr & 1:  # BKPT with a debugger
             self._halt(2)
+        elif number == 8:  # a handler returns
+            self._returning = True
         elif number != 6:  # 6: the slice is over
             self._fault = (
                 {17: _NO_COPROCESSOR, 18: _INVALID_STATE, 3: _FETCH_ERROR}.get(number, _UNDEFINED),
@@ -358,9 +369,10 @@ class Board:
         if address == _CYCCNT:
             counts = self._ppb.get(_DWT_CTRL, 0) & 1 and self.faults.slow_counter
             return (self._cycles - self._cycles_base) // counts & 0xFFFF_FFFF if counts else 0
-        if address == _SYST_CVR:
-            reload = self._ppb.get(_SYST_RVR, 0)
-            return reload - self._cycles % (reload + 1)
+        if address in SysTick.ADDRESSES:
+            return self._systick.read(address)
+        if address == _ICSR:
+            return self._systick.pending * _PENDSTSET | self._uc.reg_read(arm.UC_ARM_REG_XPSR) & 0x1FF
         fixed = {
             _DEMCR: self._demcr,
             _DCRDR: self._dcrdr,
@@ -393,6 +405,13 @@ class Board:
         elif address == _AIRCR:
             if value >> 16 == 0x5FA and value & 5:
                 self._request_reset(debugger)
+        elif address in SysTick.ADDRESSES:
+            self._systick.write(address, value)
+            self._stop_at = self._cycles  # the slice ends with this block: its next zero may be near
+        elif address == _ICSR:
+            self._systick.pending = bool(value & _PENDSTSET) or (
+                self._systick.pending and not value & _PENDSTCLR
+            )
         elif address == _CYCCNT:
             self._cycles_base = self._cycles - value
         elif address == _FP_CTRL and value & 2:

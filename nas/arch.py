@@ -9,7 +9,7 @@ one part per stage: `k<kernel>e<expansion>[:<channels>][/<stride>]`; absent chan
 block before, an absent stride is 1. A block whose input and output have the same shape adds its
 input (the family of MobileNetV2, ProxylessNAS and MCUNet has no other rule). The last part is the
 head: `m<channels>` an optional pointwise feature mix, `fc<classes>` the classifier behind the global
-average.
+average; or, instead of it, `grid<channels>`: a pointwise layer whose map is the output, as a detector's.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ class Arch:
     width: float | None = None
     channels: int = 3
     stem_stride: int = 2
+    grid: bool = False  # `classes` are then the channels of the map that is the output
 
     def __post_init__(self) -> None:
         _check(self)
@@ -167,6 +168,9 @@ def layers(arch: Arch) -> Iterator[Layer]:
     if arch.mix is not None:
         yield Layer("mix", Kind.POINTWISE, 1, 1, cin, arch.mix, size, size, relu6=True)
         cin = arch.mix
+    if arch.grid:
+        yield Layer("head", Kind.POINTWISE, 1, 1, cin, arch.classes, size, size, relu6=False)
+        return
     yield Layer("pool", Kind.POOL, size, 1, cin, cin, size, 1, relu6=False)
     yield Layer("fc", Kind.DENSE, 1, 1, cin, arch.classes, 1, 1, relu6=False)
 
@@ -188,7 +192,7 @@ def format_arch(arch: Arch) -> str:
         parts.append(words)
         words = []
     tail = [f"m{arch.mix}"] if arch.mix is not None else []
-    parts.append([*tail, f"fc{arch.classes}"])
+    parts.append([*tail, f"{'grid' if arch.grid else 'fc'}{arch.classes}"])
     return " | ".join(" ".join(part) for part in parts)
 
 
@@ -197,7 +201,7 @@ _STEM = re.compile(r"s(?P<out>[0-9]{1,5})(?:/(?P<stride>[0-9]))?")
 _BLOCK = re.compile(
     r"k(?P<kernel>[0-9]{1,2})e(?P<expansion>[0-9]{1,2})(?::(?P<out>[0-9]{1,5}))?(?:/(?P<stride>[0-9]))?"
 )
-_HEAD = re.compile(r"(?P<key>m|fc)(?P<value>[0-9]{1,5})")
+_HEAD = re.compile(r"(?P<key>m|fc|grid)(?P<value>[0-9]{1,5})")
 _FORM = (
     "r<pixels> [c<channels>] [w<width>] | s<channels> k<k>e<e>[:<channels>][/<stride>] … | … | [m<c>] fc<n>"
 )
@@ -228,17 +232,18 @@ def parse(text: str) -> Arch:
             _wrong(text, f"stage {number} has no block")
         stages.append(tuple(stage))
     head = _keyed(parts[-1], _HEAD, text, "the head")
-    if "fc" not in head:
-        _wrong(text, "the last part must end in the classifier, for example fc10")
+    if ("fc" in head) == ("grid" in head):
+        _wrong(text, "the last part must end in the classifier, for example fc10, or in grid<channels>")
     return Arch(
         resolution=_whole(values["r"], text),
         stem=int(stem["out"]),
         stages=tuple(stages),
-        classes=_whole(head["fc"], text),
+        classes=_whole(head.get("fc") or head["grid"], text),
         mix=_whole(head["m"], text) if "m" in head else None,
         width=float(values["w"]) if "w" in values else None,
         channels=_whole(values.get("c", "3"), text),
         stem_stride=int(stem["stride"] or 2),
+        grid="grid" in head,
     )
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from tinyhil.nas.arch import Arch, Kind, Layer, layers, same_pads
-from tinyhil.nas.network import FloatNetwork, Weights
+from tinyhil.nas.network import FloatNetwork, Weights, weight_shape
 
 BN_EPSILON = 1e-3
 
@@ -51,11 +51,11 @@ class Net(nn.Module):
         self.arch = arch
         self.plan = tuple(layers(arch))
         self.convs = nn.ModuleDict({key(layer): ConvBN(layer) for layer in self.plan if has_bn(layer)})
-        dense = self.plan[-1]
-        self.fc = nn.Linear(dense.cin, dense.cout)
+        last = self.plan[-1]
+        self.fc = nn.Linear(last.cin, last.cout)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[N,C,H,W] to logits [N,classes]."""
+        """[N,C,H,W] to logits [N,classes], or to the grid's map [N,S,S,channels]."""
         block, shortcut = -1, x
         for layer in self.plan:
             if layer.block != block:
@@ -64,8 +64,8 @@ class Net(nn.Module):
                 x = x + shortcut
             elif layer.kind is Kind.POOL:
                 x = x.mean((2, 3))
-            elif layer.kind is Kind.DENSE:
-                x = self.fc(x)
+            elif not has_bn(layer):
+                x = self.fc(x if layer.kind is Kind.DENSE else x.permute(0, 2, 3, 1))
             else:
                 x = self.convs[key(layer)](x)
         return x
@@ -77,8 +77,8 @@ def key(layer: Layer) -> str:
 
 
 def has_bn(layer: Layer) -> bool:
-    """Convolutions are followed by batch normalisation, the classifier is not."""
-    return layer.kind in (Kind.CONV, Kind.DEPTHWISE, Kind.POINTWISE)
+    """Convolutions are followed by batch normalisation, the classifier and a grid's head are not."""
+    return layer.kind in (Kind.CONV, Kind.DEPTHWISE, Kind.POINTWISE) and layer.name != "head"
 
 
 @torch.no_grad()
@@ -86,8 +86,9 @@ def to_float(net: Net) -> FloatNetwork:
     """The trained network in NumPy, batch normalisation folded into weights and biases."""
     made: dict[str, Weights] = {}
     for layer in net.plan:
-        if layer.kind is Kind.DENSE:
-            made[layer.name] = Weights(_numpy(net.fc.weight), _numpy(net.fc.bias))
+        if layer is net.plan[-1]:
+            weight = _numpy(net.fc.weight).reshape(weight_shape(layer))
+            made[layer.name] = Weights(weight, _numpy(net.fc.bias))
         elif has_bn(layer):
             conv = net.convs[key(layer)]
             assert isinstance(conv, ConvBN)

@@ -64,6 +64,7 @@ archs = st.builds(
     width=st.none() | st.floats(0.01, 10),
     channels=st.integers(1, 4),
     stem_stride=st.integers(1, 2),
+    grid=st.booleans(),
 )
 
 

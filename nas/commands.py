@@ -58,7 +58,7 @@ def parse_time(text: str) -> tuple[float | None, float | None]:
 )
 @click.option("--seed", default=0, show_default=True)
 @click.option("--quick", is_flag=True, help="A much smaller search, to see that everything works.")
-@click.option("--figures", is_flag=True, help="Only draw stage 1's figures into the folder.")
+@click.option("--figures", is_flag=True, help="Only draw figures that need no training.")
 @click.option("--check", is_flag=True, help="Only judge the predictions of RAM, flash and run time.")
 @click.option("--learned", default=24, show_default=True, help="With --check: networks to learn from.")
 @click.option("--judged", default=40, show_default=True, help="With --check: networks to judge by.")
@@ -92,9 +92,10 @@ def search(
     Everything is kept in the folder: a search that was interrupted goes on where it stopped.
     """
     if figures:
+        from tinyhil.nas.comparisons import comparison_figures
         from tinyhil.nas.figures import stage_one_figures
 
-        for path in stage_one_figures(folder, seed=seed):
+        for path in (*stage_one_figures(folder, seed=seed), *comparison_figures(folder)):
             click.echo(path)
         return
     from tinyhil.harness.sweep.workers import open_workers

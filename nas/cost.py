@@ -31,7 +31,7 @@ def activation_bytes(arch: Arch) -> int:
 
 def in_place_bytes(arch: Arch) -> int:
     """Peak with depthwise layers computed in place, channel by channel."""
-    return max(map(_in_place, layers(arch)))
+    return max(map(in_place, layers(arch)))
 
 
 def tinyengine_2022_ram(arch: Arch) -> int:
@@ -47,7 +47,7 @@ def tinyengine_2022_ram(arch: Arch) -> int:
     columns = max(
         4 * layer.kernel**2 * layer.cin for layer in every if layer.kind in (Kind.CONV, Kind.POINTWISE)
     )
-    return max(map(_in_place, every)) + max(channel, columns) + 2 * 27 * every[0].cout
+    return max(map(in_place, every)) + max(channel, columns) + 2 * 27 * every[0].cout
 
 
 def tinyengine_2022_flash(arch: Arch) -> int:
@@ -60,7 +60,8 @@ def _held_by_depthwise(layer: Layer) -> int:
     return layer.held if layer.kind is Kind.DEPTHWISE else 0
 
 
-def _in_place(layer: Layer) -> int:
+def in_place(layer: Layer) -> int:
+    """Bytes of input and output of `layer`, depthwise in place, with what its block holds."""
     if layer.kind is Kind.DEPTHWISE:
         return max(layer.bytes_in, layer.bytes_out) + layer.held
     return layer.bytes_in + layer.bytes_out

@@ -43,7 +43,7 @@ def cumulative(score: SpaceScore) -> list[tuple[int, float]]:
 
 def draw_cumulative(ranked: Sequence[SpaceScore], path: Path, title: str, most: int = 8) -> None:
     """The distributions of the best `most` spaces as a picture (.svg or .png)."""
-    figure, axes = _axes(title)
+    figure, axes = axes_of(title)
     for score in ranked[:most]:
         points = cumulative(score)
         label = f"{score.space}: mean {score.mean / 1e6:.1f} M, {score.fitting} of {score.drawn} fit"
@@ -57,7 +57,7 @@ def draw_cumulative(ranked: Sequence[SpaceScore], path: Path, title: str, most: 
 def draw_sensitivity(choices: Sequence[Choice], path: Path, title: str) -> None:
     """Each pair of budgets as a dot with its space's name; as large as the resolution, as dark as the
     width."""
-    figure, axes = _axes(title)
+    figure, axes = axes_of(title)
     for choice in choices:
         at = (choice.flash / 1024, choice.ram / 1024)
         if choice.space is None:
@@ -90,7 +90,8 @@ def stage_one_figures(folder: Path, count: int = 200, seed: int = 0) -> list[Pat
     return written
 
 
-def _axes(title: str) -> tuple[Any, Any]:
+def axes_of(title: str) -> tuple[Any, Any]:
+    """A figure and its axes under `title`."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

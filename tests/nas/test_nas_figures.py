@@ -6,6 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from tinyhil.nas import cost
+from tinyhil.nas.comparisons import (
+    COMPARED,
+    block_peaks,
+    comparison_figures,
+    race,
+    whole_tensors,
+)
+from tinyhil.nas.evolution import Budget, Settings
 from tinyhil.nas.figures import (
     cumulative,
     draw_cumulative,
@@ -13,7 +22,8 @@ from tinyhil.nas.figures import (
     sensitivity,
     stage_one_figures,
 )
-from tinyhil.nas.space import Sampled, analytic_needs, grid, rank, sample_spaces
+from tinyhil.nas.space import Sampled, Space, analytic_needs, grid, rank, sample_spaces
+from tinyhil.nas.zoo import architecture
 
 KIB = 1024
 RAMS = (192 * KIB, 256 * KIB, 320 * KIB, 512 * KIB)
@@ -73,3 +83,34 @@ def test_the_command_draws_the_published_budgets(tmp_path: Path) -> None:
         "sensitivity.svg",
     ]
     assert all((tmp_path / name).stat().st_size > 2000 for name in names)
+
+
+def test_the_searched_network_spreads_its_memory_more_evenly_than_mobilenet() -> None:
+    mobile, searched = (block_peaks(architecture(name)) for name in COMPARED)
+    for name, peaks in zip(COMPARED, (mobile, searched), strict=True):
+        assert len(peaks) == len(architecture(name).blocks)
+        assert max(peaks) <= cost.in_place_bytes(architecture(name))
+    assert max(mobile) * len(mobile) / sum(mobile) > max(searched) * len(searched) / sum(searched)
+
+
+def test_evolution_and_chance_race_at_equal_evaluations() -> None:
+    small = Settings(10, 4, 5, 5, generations=4)
+    found = race(Space(0.5, 144), Budget(320 * KIB, KIB * KIB), "whole", whole_tensors, small, 2)
+    for evolved, drawn in zip(found.evolution, found.chance, strict=True):
+        assert len(evolved) == len(drawn)
+        assert list(evolved) == sorted(evolved)
+        assert evolved[-1] >= evolved[0]
+
+
+def test_whole_tensors_take_more_than_tensors_in_place() -> None:
+    arch = architecture("mcunet-in3")
+    assert whole_tensors(arch).ram > analytic_needs(1.0)(arch).ram
+
+
+def test_the_comparisons_are_drawn_and_say_what_stands_in_for_accuracy(tmp_path: Path) -> None:
+    matplotlib = pytest.importorskip("matplotlib", reason="needs matplotlib (pymoo brings it)")
+    matplotlib.rcParams["svg.fonttype"] = "none"
+    paths = comparison_figures(tmp_path, Settings(6, 2, 2, 2, generations=1), seeds=2)
+    assert [path.name for path in paths] == ["blocks.svg", "evolution.svg"]
+    assert "times the mean" in paths[0].read_text()
+    assert "standing in for accuracy" in paths[1].read_text()

@@ -27,6 +27,7 @@ from tinyhil.harness.runner import Runner
 from tinyhil.harness.settings import load_settings
 from tinyhil.nas import zoo
 from tinyhil.results.record import Measurement
+from tinyhil.results.reference.loader import PUBLISHED as PUBLISHED_ORIGIN
 from tinyhil.results.reference.loader import Reference, load_references, references_for
 
 LARGEST = "stm32h743"
@@ -52,6 +53,7 @@ def main(names: Sequence[str], models: Path, boards: str) -> None:
         wrong |= any(r.error for row in rows for r in (row.speed, row.ram) if r is not None)
         for table in (speed_lines, memory_lines, flash_lines):
             click.echo("\n".join(["", *table(board, rows)]))
+        click.echo("\n! its output was wrong   * published elsewhere, not counted with this project's method")
         for row in rows:
             if row.refused:
                 click.echo(f"\n{row.network.name}: {row.refused}")
@@ -93,19 +95,21 @@ def _measured(runner: Runner, network: Network, board: Board, prefer: str) -> Me
     return known if known is not None and known.error is None else runner.measure(case)
 
 
-def _peer(row: Row, engine: str, value: Callable[[Reference], int | None]) -> tuple[int | None, bool]:
-    """The smallest figure of a peer for the row's network and core, and whether its output was exact."""
+def _peer(row: Row, engine: str, value: Callable[[Reference], int | None]) -> tuple[int | None, str]:
+    """The smallest figure of a peer for the row's network and core, as a number and as text, which ends in
+    `!` for a wrong output and in `*` for a figure that somebody published."""
     found = [
-        (figure, reference.bit_exact is not False)
+        (figure, "*" if reference.origin == PUBLISHED_ORIGIN else "!" if reference.bit_exact is False else "")
         for reference in references_for(row.network.name, load_references())
         if reference.engine == engine and reference.core == row.board.core
         if (figure := value(reference)) is not None
     ]
-    return min(found, default=(None, True))
+    figure, mark = min(found, default=(None, ""))
+    return figure, _text(figure) + mark
 
 
-def _text(value: int | None, exact: bool = True) -> str:
-    return "-" if value is None else f"{value:,}" + ("" if exact else " (wrong)")
+def _text(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
 
 
 def _against(value: int | None, bar: float | None) -> str:
@@ -126,12 +130,12 @@ def speed_lines(board: Board, rows: Sequence[Row]) -> list[str]:
         f"{'estimated':>12}  verdict",
     ]
     for row in rows:
-        cmsis, _ = _peer(row, "cmsis-nn", lambda r: r.instructions)
-        old, exact = _peer(row, "tinyengine (MIT)", lambda r: r.instructions)
+        _, cmsis = _peer(row, "cmsis-nn", lambda r: r.instructions)
+        _, old = _peer(row, "tinyengine (MIT)", lambda r: r.instructions)
         bar = BARS["instructions"].get(row.network.name) if row.board.core == "cortex-m7" else None
         ours = row.speed.instructions if row.speed else None
         lines.append(
-            f"{_name(row):<32}{row.network.graph.total_macs:>12,}{_text(cmsis):>14}{_text(old, exact):>22}"
+            f"{_name(row):<32}{row.network.graph.total_macs:>12,}{cmsis:>14}{old:>22}"
             f"{_text(bar):>12}{_text(ours):>13}{_time(row.speed):>12}  {_against(ours, bar)}"
         )
     return lines
@@ -151,8 +155,8 @@ def memory_lines(board: Board, rows: Sequence[Row]) -> list[str]:
         f"{'instructions':>14}  verdict",
     ]
     for row in rows:
-        cmsis, _ = _peer(row, "cmsis-nn", lambda r: r.peak_ram)
-        old, _ = _peer(row, "tinyengine (MIT)", lambda r: r.peak_ram)
+        cmsis, cmsis_text = _peer(row, "cmsis-nn", lambda r: r.peak_ram)
+        old, old_text = _peer(row, "tinyengine (MIT)", lambda r: r.peak_ram)
         bar = BARS["peak_ram"].get(row.network.name)
         default, ours = (r.peak_ram.total if r and r.peak_ram else None for r in (row.speed, row.ram))
         verdicts = [_against(ours, bar)]
@@ -163,7 +167,7 @@ def memory_lines(board: Board, rows: Sequence[Row]) -> list[str]:
             slower = f"{ratio:.2f}x"
             verdicts += [f"more than {BARS['slower']}x"] if ratio > BARS["slower"] else []
         lines.append(
-            f"{_name(row):<32}{_text(cmsis):>12}{_text(old):>18}{_text(default):>10}{_text(bar):>10}"
+            f"{_name(row):<32}{cmsis_text:>12}{old_text:>18}{_text(default):>10}{_text(bar):>10}"
             f"{_text(ours):>10}{slower:>14}  {', '.join(filter(None, verdicts))}"
         )
     return lines
@@ -176,14 +180,13 @@ def flash_lines(board: Board, rows: Sequence[Row]) -> list[str]:
         f"{'network':<32}{'CMSIS-NN':>12}{'TinyEngine (MIT)':>18}{'ours':>12}{'prefer ram':>12}  verdict",
     ]
     for row in rows:
-        cmsis, _ = _peer(row, "cmsis-nn", lambda r: r.flash)
-        old, _ = _peer(row, "tinyengine (MIT)", lambda r: r.flash)
+        cmsis, cmsis_text = _peer(row, "cmsis-nn", lambda r: r.flash)
+        old, old_text = _peer(row, "tinyengine (MIT)", lambda r: r.flash)
         most = [b for b in (cmsis, old and old * BARS["flash_above_tinyengine"]) if b]
         ours, small = (r.flash if r else None for r in (row.speed, row.ram))
         verdict = _against(ours, min(most, default=None))
         lines.append(
-            f"{_name(row):<32}{_text(cmsis):>12}{_text(old):>18}{_text(ours):>12}{_text(small):>12}"
-            f"  {verdict}"
+            f"{_name(row):<32}{cmsis_text:>12}{old_text:>18}{_text(ours):>12}{_text(small):>12}  {verdict}"
         )
     return lines
 

@@ -1,4 +1,4 @@
-"""The noise floor learned from real A-A runs: host time of real inferences, sampled like cycles of a board."""
+"""The noise floor learned from real A-A runs: host time of real inferences, sampled like cycles."""
 
 from __future__ import annotations
 

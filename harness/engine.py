@@ -77,7 +77,8 @@ class Sources:
     `files` maps relative names to text; every .c among them is compiled. They must define
     `const struct th_network th_network` (firmware_templates/runtime/tinyhil_network.h).
     `arena` is the planned arena in bytes (exactly the bytes that will be touched), None where the
-    engine cannot say. `elf` is a finished program with tinyhil's runtime in it, instead of `files`:
+    engine cannot say; up to `guard` bytes at its end are only read, by loads wider than their data.
+    `elf` is a finished program with tinyhil's runtime in it, instead of `files`:
     nothing is compiled then. `place`: which network of `files` the rest speaks of, where they hold
     several.
     """
@@ -98,6 +99,7 @@ class Sources:
     notes: Mapping[str, str] = field(default_factory=dict)
     elf: Path | None = None
     place: int = 0
+    guard: int = 0
 
 
 class Engine(Protocol):

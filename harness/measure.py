@@ -195,7 +195,7 @@ def _memory_error(sources: Sources, raw: RawRun) -> TinyhilError | None:
             f"{sources.network}: memory was written beyond {', '.join(raw.overruns)}; "
             "nothing else in this run can be trusted"
         )
-    if sources.arena is not None and raw.arena_touched != sources.arena:
+    if sources.arena is not None and not 0 <= sources.arena - raw.arena_touched <= sources.guard:
         return Incorrect(
             f"{sources.network}: the plan says {sources.arena} bytes of arena, "
             f"but {raw.arena_touched} were touched"
@@ -204,12 +204,15 @@ def _memory_error(sources: Sources, raw: RawRun) -> TinyhilError | None:
 
 
 def _peak_ram(firmware: Firmware, raw: RawRun) -> PeakRam:
+    """What was touched; of the arena also the guard behind it, which is read and never written."""
+    sources = firmware.sources
+    arena = sources.arena if sources.arena is not None and sources.guard else raw.arena_touched
     return PeakRam(
-        total=firmware.static_ram + raw.arena_touched + raw.stack_touched,
+        total=firmware.static_ram + arena + raw.stack_touched,
         static=firmware.static_ram,
-        arena=raw.arena_touched,
+        arena=arena,
         stack=raw.stack_touched,
-        planned_arena=firmware.sources.arena,
+        planned_arena=sources.arena,
     )
 
 

@@ -151,10 +151,8 @@ def _part(
             parameters.append("uint8_t *scratch")
         prototypes.append(f"void {symbol}({', '.join(parameters)});")
         label = safe_comment(" + ".join(s.label for s in steps))
-        top = candidate.scratch and schedule.scratch_offsets[position] + candidate.scratch == schedule.arena
         calls.append(
             {
-                "touch": bool(top),
                 "text": f"{symbol}({', '.join(pointers)});",
                 "label": label,
                 "check": check.get(position, ""),

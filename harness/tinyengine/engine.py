@@ -122,6 +122,7 @@ def _sources(
         inputs=tuple(port(graph, t) for t in graph.inputs),
         outputs=tuple(port(graph, t) for t in graph.outputs),
         arena=schedule.arena,
+        guard=schedule.guard,
         buffers=schedule.buffers,
         notes={
             "prefer": options.prefer,

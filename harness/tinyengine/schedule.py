@@ -16,6 +16,7 @@ from tinyhil.harness.tinyengine.planner import Overlap, Placement, Request, lowe
 
 SCRATCH_ALIGN = 8
 TENSOR_ALIGN = 4
+GUARD = 24  # a layer's scratch ends in bytes that wide loads may read: 16, rounded up to its alignment
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +67,12 @@ class Schedule:
     def arena(self) -> int:
         """Bytes of the arena."""
         return self.placement.arena
+
+    @property
+    def guard(self) -> int:
+        """Bytes at the arena's end that a layer may read and none writes: the end of scratch buffers."""
+        written = max((b.offset + b.size for b in self.buffers if b.role != "scratch"), default=0)
+        return min(GUARD, self.arena - written)
 
     @property
     def instructions(self) -> int:

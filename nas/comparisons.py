@@ -8,7 +8,7 @@ is MACs, which stand in for accuracy: it shows how well a search finds what it l
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from tinyhil.nas import cost
 from tinyhil.nas.arch import Arch, layers
 from tinyhil.nas.evolution import Budget, Judge, Settings, evolve, random_search
 from tinyhil.nas.figures import axes_of
-from tinyhil.nas.space import Need, Needs, Space, analytic_needs
+from tinyhil.nas.space import Need, Needs, Space, analytic_needs, grid
 from tinyhil.nas.zoo import architecture
 
 COMPARED = ("mbv2-w0.35-r144", "mcunet-in2")
@@ -49,7 +49,9 @@ def whole_tensors(arch: Arch) -> Need:
     return Need(cost.activation_bytes(arch), cost.weights(arch), cost.macs(arch))
 
 
-def race(space: Space, budget: Budget, memory: str, needs: Needs, settings: Settings, seeds: int) -> Race:
+def race(
+    spaces: Sequence[Space], budget: Budget, memory: str, needs: Needs, settings: Settings, seeds: int
+) -> Race:
     """Evolution and random search at equal evaluations, for each seed; the score is MACs."""
     found, drawn = [], []
     for seed in range(seeds):
@@ -59,11 +61,11 @@ def race(space: Space, budget: Budget, memory: str, needs: Needs, settings: Sett
             asked.append(float(cost.macs(arch)))
             return asked[-1]
 
-        chosen = Settings(**{**settings.__dict__, "seed": seed})
-        outcome = evolve([space], Judge(budget, needs, score), chosen)
+        chosen = replace(settings, seed=seed)
+        outcome = evolve(spaces, Judge(budget, needs, score), chosen)
         found.append(tuple(accumulate(asked, max)))
         chance = random_search(
-            [space], Judge(budget, needs, lambda a: float(cost.macs(a))), outcome.scored, seed
+            spaces, Judge(budget, needs, lambda a: float(cost.macs(a))), outcome.scored, seed
         )
         drawn.append(chance.history)
     return Race(memory, tuple(found), tuple(drawn))
@@ -106,11 +108,11 @@ def comparison_figures(folder: Path, settings: Settings = SETTINGS, seeds: int =
     written = [folder / "blocks.svg", folder / "evolution.svg"]
     draw_blocks(COMPARED, written[0])
     budget = Budget(320 * 1024, 1024 * 1024)
-    space = Space(0.5, 144)
+    spaces = grid(widths=(0.5,), resolutions=(112, 144, 176, 208))
     races = [
-        race(space, budget, "TinyEngine's memory", analytic_needs(1.2), settings, seeds),
-        race(space, budget, "CMSIS-NN's memory", whole_tensors, settings, seeds),
+        race(spaces, budget, "TinyEngine's memory", analytic_needs(1.2), settings, seeds),
+        race(spaces, budget, "CMSIS-NN's memory", whole_tensors, settings, seeds),
     ]
-    title = f"{space} within 320 KiB and 1 MiB, {seeds} seeds: mean, least and most"
+    title = f"w0.5, r112 to r208, within 320 KiB and 1 MiB, {seeds} seeds: mean, least and most"
     draw_races(races, written[1], title)
     return written

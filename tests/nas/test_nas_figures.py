@@ -95,7 +95,7 @@ def test_the_searched_network_spreads_its_memory_more_evenly_than_mobilenet() ->
 
 def test_evolution_and_chance_race_at_equal_evaluations() -> None:
     small = Settings(10, 4, 5, 5, generations=4)
-    found = race(Space(0.5, 144), Budget(320 * KIB, KIB * KIB), "whole", whole_tensors, small, 2)
+    found = race([Space(0.5, 144)], Budget(320 * KIB, KIB * KIB), "whole", whole_tensors, small, 2)
     for evolved, drawn in zip(found.evolution, found.chance, strict=True):
         assert len(evolved) == len(drawn)
         assert list(evolved) == sorted(evolved)

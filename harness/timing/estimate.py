@@ -17,45 +17,12 @@ from tinyhil.harness.timing.cortex_m4 import CortexM4
 from tinyhil.harness.timing.cortex_m7 import CortexM7
 from tinyhil.harness.timing.decode import decode, decode_block, is_cut, pieces
 from tinyhil.harness.timing.image import Image
+from tinyhil.harness.timing.interval import Doubts, interval
 from tinyhil.harness.timing.memory import MemoryTiming, memory_timing
 from tinyhil.harness.timing.rules import Core
 
 CORES: Mapping[str, Core] = {"cortex-m7": CortexM7(), "cortex-m4": CortexM4()}
 
-#: Half-width of the interval as parts of each kind of cycles, added as if independent. The meaning is
-#: coverage: on the validation rows of docs/timing.md at least 95 % of the measurements lie inside.
-SPREAD: Mapping[str, Mapping[str, float]] = {
-    "cortex-m7": {
-        "core": 0.04,
-        "branches": 0.20,
-        "fetch": 0.30,
-        "flash": 0.20,
-        "sram": 0.40,
-        "unaligned": 0.30,
-    },
-    "cortex-m4": {
-        "core": 0.05,
-        "branches": 0.15,
-        "fetch": 0.50,
-        "flash": 0.20,
-        "sram": 0.40,
-        "unaligned": 0.50,
-    },
-}
-#: The fewest cycles per instruction among the validation rows. Firmware that the model takes to be
-#: faster gets half of the distance added to the upper end: nothing yet showed that it can be.
-SEEN_CPI: Mapping[str, float] = {"cortex-m7": 0.72, "cortex-m4": 1.19}
-#: ... and of the core's cycles that single- and double-precision code takes, besides. Its rules are from
-#: measurements of single instructions; of three rows of firmware that uses it, one is 10 % off.
-SPREAD_FLOAT = 0.20
-#: With a cache off: the half-width of the waits, added up as if they erred together. Nothing but two
-#: published ratios stands behind these penalties (docs/timing.md).
-SPREAD_UNCACHED = 0.45
-#: Half of what a rule adds for other wait states than the validated ones is taken to be uncertain.
-SPREAD_CORRECTED = 0.5
-#: A trace that does not follow data lacks the waits for it. They are at most a third of the cycles in the
-#: validation rows and in tinyhil's own networks; the upper end allows for half.
-DATA_UNKNOWN = 2.0
 #: The part of a segment's instructions whose blocks are simulated one by one.
 _HOT = 0.9995
 PARTS = ("core", "branches", "fetch", "flash", "sram", "unaligned")
@@ -347,21 +314,12 @@ def _with_interval(
     parts: Mapping[str, float], floats: float, costs: BlockCosts, instructions: int
 ) -> Estimate:
     value = sum(parts.values())
-    uncached = {"fetch": costs.uncached[0], "flash": costs.uncached[1], "sram": costs.uncached[1]}
-    waits = SPREAD_UNCACHED * sum(parts[name] for name, is_off in uncached.items() if is_off)
-    rule = SPREAD_CORRECTED * costs.memory.corrected
-    spread = dict(SPREAD[costs.core.name])
-    spread |= {name: float(np.hypot(spread[name], rule)) for name in ("fetch", "flash")}
-    independent = [spread[name] * cycles for name, cycles in parts.items() if not uncached.get(name)]
-    half = waits + float(np.linalg.norm([*independent, SPREAD_FLOAT * floats]))
     off = "".join(letter for letter, is_off in zip("ID", costs.uncached, strict=True) if is_off)
     model = f"{costs.core.model}+{costs.memory.id}" + (f":off={off}" if off else "")
-    faster = value and instructions * SEEN_CPI[costs.core.name] / value - 1
-    high = value + half + 0.5 * value * max(0.0, faster)
-    if not costs.follows_data:
-        model += ":nodata"
-        high *= DATA_UNKNOWN
-    return Estimate(value, value - half, high, model, instructions, dict(parts), costs.notes)
+    model += "" if costs.follows_data else ":nodata"
+    doubts = Doubts(costs.core.name, costs.uncached, costs.memory.corrected, costs.follows_data)
+    low, high = interval(parts, floats, instructions, doubts)
+    return Estimate(value, low, high, model, instructions, dict(parts), costs.notes)
 
 
 def total(estimates: Iterable[Estimate]) -> Estimate:

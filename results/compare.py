@@ -100,8 +100,8 @@ class Finding:
     def _outcome(self) -> str:
         if self.base is None or self.head is None:
             return f"{self.status}. {self.detail}".rstrip(". ")
-        growth = self.head - self.base
-        share = f" ({growth / self.base:+.2%})" if self.base else ""
+        growth = round(self.head) - round(self.base)  # of estimates too: what the line shows adds up
+        share = f" ({(self.head - self.base) / self.base:+.2%})" if self.base else ""
         text = f"{self.base:,.0f} -> {self.head:,.0f}, {growth:+,.0f}{share}: {self.status};"
         text += f" allowed +{self.allowed:,.0f}"
         text += f" (noise {self.noise:,.0f})" if self.noise else ""

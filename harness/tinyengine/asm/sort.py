@@ -19,12 +19,12 @@ _PARAMETERS = (
     "int8_t *to",
     "uint32_t channels",
     "uint32_t plane",
-    "uint32_t groups",
+    "const int8_t *last",
     "uint32_t squares",
     "uint32_t columns",
 )
 _FROM, _FRAME = 0, 8
-_GROUPS, _SQUARES, _COLUMNS = (_FRAME + SAVED + at for at in (0, 4, 8))  # on the caller's stack
+_LAST, _SQUARES, _COLUMNS = (_FRAME + SAVED + at for at in (0, 4, 8))  # on the caller's stack
 PROTOTYPE = f"void {_NAME}({', '.join(_PARAMETERS)});"
 
 
@@ -42,7 +42,7 @@ class Sort:
         lines = []
         if groups:
             squares, columns = divmod(self.width, 4)
-            sizes = f"{self.channels}, {plane}, {groups}, {squares}, {columns}"
+            sizes = f"{self.channels}, {plane}, {source} + {4 * groups}, {squares}, {columns}"
             lines.append(f"{_NAME}({source}, {to}, {sizes});")
         if rest:
             sizes = f"{self.width}, {self.channels}, {plane}, {rest}"
@@ -53,7 +53,7 @@ class Sort:
         """The files that define it, by name: assembler, or the twin where the core is the host."""
         files = {name: c_file(name) for name in ("th_asm.h", "th_sort_rest.c")}
         if self.core == "native":
-            sizes = "4 * squares + columns, channels, plane, 4 * groups"
+            sizes = "4 * squares + columns, channels, plane, (uint32_t)(last - from)"
             body = f"{PROTOTYPE[:-1]}\n{{\n    {_NAME}_rest(from, to, {sizes});\n}}\n"
         else:
             comment = (
@@ -87,7 +87,6 @@ def _assembled() -> tuple[Asm, int, int, int, int]:
     a.op("mov r8, #0x00FF00FF")
     once = a.lap() + 5
     a.label(1)
-    a.op(f"ldrd r0, r1, [sp, #{_FROM}]")
     each = []
     for size, label, part in ((_SQUARES, 2, _square()), (_COLUMNS, 4, _column())):
         a.op(f"ldr r11, [sp, #{size}]", "cmp r11, #0", f"beq {label + 1}f")
@@ -99,9 +98,9 @@ def _assembled() -> tuple[Asm, int, int, int, int]:
         a.label(label + 1)
     body = Asm()
     body.op(f"ldrd r0, r1, [sp, #{_FROM}]", "add r0, #4", "add r1, r1, r3, lsl #2")
-    body.op(f"strd r0, r1, [sp, #{_FROM}]", f"ldr r4, [sp, #{_GROUPS}]")
+    body.op(f"strd r0, r1, [sp, #{_FROM}]", f"ldr r4, [sp, #{_LAST}]")
     a.in_any_order(body)
-    a.op("subs r4, #1", f"str r4, [sp, #{_GROUPS}]", "bne 1b")
+    a.op("cmp r0, r4", "bne 1b")
     group = a.lap() - sum(each)
     a.leave(_FRAME)
     return a, once, group, each[0], each[1]

@@ -60,6 +60,7 @@ class CmsisNN:
             inputs=tuple(port(final, t) for t in final.inputs),
             outputs=tuple(port(final, t) for t in final.outputs),
             arena=schedule.arena,
+            guard=schedule.scratch_tail,  # the library names its scratch and may leave some of it alone
             buffers=schedule.buffers,
             includes=kit.includes,
             libraries=kit.libraries,

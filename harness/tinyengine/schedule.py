@@ -69,10 +69,14 @@ class Schedule:
         return self.placement.arena
 
     @property
+    def scratch_tail(self) -> int:
+        """Bytes at the arena's end that nothing but scratch covers."""
+        return self.arena - max((b.offset + b.size for b in self.buffers if b.role != "scratch"), default=0)
+
+    @property
     def guard(self) -> int:
         """Bytes at the arena's end that a layer may read and none writes: the end of scratch buffers."""
-        written = max((b.offset + b.size for b in self.buffers if b.role != "scratch"), default=0)
-        return min(GUARD, self.arena - written)
+        return min(GUARD, self.scratch_tail)
 
     @property
     def instructions(self) -> int:

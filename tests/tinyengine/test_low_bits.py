@@ -43,7 +43,8 @@ def network(
     b.conv(inputs, (k, k), (stride, stride), (pad, k // 2, k // 2, pad))
     start = b.last
     b.conv(wide)
-    b.depthwise((k, k), pads=(k // 2, k // 2, k // 2, k // 2) if k % 2 else (0, 1, 1, 0))
+    before, after = (k - 1) // 2, k // 2
+    b.depthwise((k, k), pads=(before, after, after, before))
     b.conv(inputs, activation=Activation.NONE, zero_point=5)
     b.add(start)
     b.conv(outputs, (2, 1), pads=(0, 1, 0, 0))

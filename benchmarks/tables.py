@@ -57,6 +57,9 @@ def main(names: Sequence[str], models: Path, boards: str) -> None:
         for row in rows:
             if row.refused:
                 click.echo(f"\n{row.network.name}: {row.refused}")
+            for record in (row.speed, row.ram):
+                if record is not None and record.error:
+                    click.echo(f"\n{record.error.code}: {record.error.message}")
     sys.exit(1 if wrong else 0)
 
 

@@ -121,23 +121,6 @@ def options_at(
     return here
 
 
-def undominated(options: Sequence[Option], per_byte: int) -> list[Option]:
-    """The options that `shortest` can ever take, in their order: for none of them is there another of the
-    same length that needs no more memory and is cheaper (or as cheap, and stands before it)."""
-    lengths: dict[int, list[tuple[int, int, int, int]]] = {}
-    for place, o in enumerate(options):
-        cost = o.instructions + per_byte * o.flash
-        lengths.setdefault(o.after, []).append((cost, o.scratch, place, o.memory))
-    chosen: set[int] = set()
-    for rows in lengths.values():
-        least = 1 << 62
-        for _, _, place, memory in sorted(rows):
-            if memory < least:
-                chosen.add(place)
-                least = memory
-    return [o for place, o in enumerate(options) if place in chosen]
-
-
 def chain_works(steps: Sequence[Step]) -> list[Work]:
     """The works of a chain, with each Add turned so that its first operand is what the chain computed."""
     works = [s.work for s in steps]
@@ -226,11 +209,8 @@ def choices_of(table: Sequence[Sequence[Option]], prefer: str, budget: int) -> l
     if not table:
         return [[]]
     per_byte = PER_BYTE[prefer]
-    table = share(table, prefer, budget)
-    smallest = least_memory(table)
-    best = shortest(table, max(budget, smallest), per_byte)
-    assert best is not None
-    paths = [_balanced(table, per_byte, smallest, best)]
+    table, path = share(table, prefer, budget)
+    smallest, paths = least_memory(table), [path]
     if prefer == "ram":
         most = RAM_SLACK * _instructions(paths[0])
         least = _smallest(table, per_byte, smallest, most)
@@ -241,10 +221,12 @@ def choices_of(table: Sequence[Sequence[Option]], prefer: str, budget: int) -> l
     return [[Choice(tuple(range(o.first, o.after)), o.candidate) for o in path] for path in paths]
 
 
-def share(table: Sequence[Sequence[Option]], prefer: str, budget: int) -> list[list[Option]]:
-    """The same options, with shared code charged by how many layers of a good choice use it."""
+def share(
+    table: Sequence[Sequence[Option]], prefer: str, budget: int
+) -> tuple[list[list[Option]], list[Option]]:
+    """The same options, with shared code charged by how many layers of a good choice use it; that choice."""
     per_byte, smallest = PER_BYTE[prefer], least_memory(table)
-    found: tuple[int, list[list[Option]]] | None = None
+    found: tuple[int, list[list[Option]], list[Option]] | None = None
     priced = [list(here) for here in table]
     for _ in range(_ROUNDS):
         best = shortest(priced, max(budget, smallest), per_byte)
@@ -254,7 +236,7 @@ def share(table: Sequence[Sequence[Option]], prefer: str, budget: int) -> list[l
         cost = _instructions(path) + per_byte * (sum(o.candidate.flash for o in path) + sum(code.values()))
         if found is not None and cost >= found[0]:
             break
-        found = cost, priced
+        found = cost, priced, path
         users = Counter(name for o in path for name in o.candidate.shared)
         several = {name for name, count in users.items() if count > 1}
         priced = [
@@ -265,7 +247,7 @@ def share(table: Sequence[Sequence[Option]], prefer: str, budget: int) -> list[l
             for here in table
         ]
     assert found is not None
-    return found[1]
+    return found[1:]
 
 
 def _flash(candidate: Candidate, users: Mapping[str, int]) -> int:

@@ -38,6 +38,7 @@ COMMANDS = {
     "export": ("tinyhil.harness.commands.results:export", "The store as JSON, CSV, Parquet and more."),
     "import": ("tinyhil.harness.commands.results:import_", "Records of JSON files into the store."),
     "search": ("tinyhil.nas.commands:search", "The best network within a budget, measured and delivered."),
+    "detect": ("tinyhil.nas.detect.commands:detect", "Train a detector, and measure it with its boxes."),
     "zoo": ("tinyhil.nas.commands:zoo", "Make the networks that tinyhil ships."),
 }
 

@@ -71,13 +71,20 @@ def plan(model: Path, board: str, prefer: str, without: tuple[str, ...], as_json
 @_prefer
 @click.option("--float-io", is_flag=True, help="Quantise float inputs in the C code, not in yours.")
 @click.option("--out", type=click.Path(path_type=Path), help="New folder (default: the models' names).")
-def export_c(models: Sequence[Path], board: str, prefer: str, float_io: bool, out: Path | None) -> None:
+@click.option(
+    "--detect", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Also write network_detect.c: MODEL's output is a YOLOv2 grid with the anchors in this JSON file.",
+)  # fmt: skip
+def export_c(
+    models: Sequence[Path], board: str, prefer: str, float_io: bool, out: Path | None, detect: Path | None
+) -> None:
     """Write MODELS as a C project: network.h, sources, an example, README and PlatformIO file.
 
     Several models become one project with one arena: network_NAME.h each, networks.h for all.
     """
     from tinyhil.harness.engine import Options
     from tinyhil.harness.model.tflite_reader import load_tflite
+    from tinyhil.harness.tinyengine.detect import read_head
     from tinyhil.harness.tinyengine.export import export_c as project
 
     folder = out or Path("_".join([*(model.stem for model in models), "c"]))
@@ -86,7 +93,9 @@ def export_c(models: Sequence[Path], board: str, prefer: str, float_io: bool, ou
     graphs = {model.stem: load_tflite(model) for model in models}
     if len(graphs) < len(models):
         raise UsageError("two models have the same name; rename one, the C functions are called by it")
-    files = project(graphs, get_board(board), Options(prefer, float_io))
+    files = project(
+        graphs, get_board(board), Options(prefer, float_io), read_head(detect) if detect else None
+    )
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

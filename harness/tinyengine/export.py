@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from tinyhil.errors import UsageError
 from tinyhil.harness.boards import Board
 from tinyhil.harness.engine import Options, Sources
 from tinyhil.harness.model.graph import Graph
 from tinyhil.harness.tinyengine.ctext import render, safe_comment
+from tinyhil.harness.tinyengine.detect import Head, detect_files
 from tinyhil.harness.tinyengine.emit import c_names
 from tinyhil.harness.tinyengine.engine import TinyEngine
 
 HARNESS_ONLY = ("th_network.c",)
 
 
-def export_c(graphs: Mapping[str, Graph], board: Board, options: Options) -> Mapping[str, str]:
+def export_c(
+    graphs: Mapping[str, Graph], board: Board, options: Options, head: Head | None = None
+) -> Mapping[str, str]:
     """Files of the project by relative name: src/ with the networks and an example, README.md,
     platformio.ini. One network is called `network` in C, several `network_NAME`, after their keys, and
-    share one arena. Raises what TinyEngine raises."""
+    share one arena. With `head` the one network is a detector, and network_detect.c finds its boxes. Raises
+    what TinyEngine raises."""
     engine = TinyEngine()
     if len(graphs) == 1:
         parts: Sequence[Sources] = [engine.generate(graph, board, options) for graph in graphs.values()]
@@ -32,7 +37,13 @@ def export_c(graphs: Mapping[str, Graph], board: Board, options: Options) -> Map
         "arena": max(sources.arena or 0 for sources in parts),
         "cflags": " ".join(parts[0].cflags),
         "flags": _flags(board, parts[0]),
+        "head": head,
     }
+    if head is not None:
+        if len(graphs) != 1:
+            raise UsageError("boxes are found for one network, not for several in one project")
+        found = detect_files(head, parts[0].outputs[0], parts[0].network)
+        files |= {f"src/{name}": text for name, text in found.items()}
     files["src/main.c"] = render("example.c.j2", **values)
     files["README.md"] = render("project.md.j2", **values)
     files["platformio.ini"] = render("project.ini.j2", **values)

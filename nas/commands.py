@@ -35,6 +35,10 @@ def zoo(folder: Path | None, names: tuple[str, ...], show: bool) -> None:
         click.echo(f"{path} {path.stat().st_size:,} bytes")
 
 
+DATA_HELP = (
+    "digits, figures, keywords, FILE.npz, imagenet:DIR, vww:DIR, speech:DIR or speech12:DIR, with options "
+    "behind it as in imagenet:DIR,size=96,limit=200. An unknown name lists what each of them takes."
+)
 _COUNTS = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}
 
 
@@ -49,7 +53,7 @@ def parse_time(text: str) -> tuple[float | None, float | None]:
 @click.command()
 @click.option("--board", default="stm32f746", show_default=True, help="The board the network is for.")
 @click.option("--engine", default="tinyengine", show_default=True, help="The engine that will run it.")
-@click.option("--data", default="digits", show_default=True, help="`digits`, or an .npz file.")
+@click.option("--data", default="digits", show_default=True, help=DATA_HELP)
 @click.option("--sram", default="64KiB", show_default=True, help="Peak RAM that it may touch.")
 @click.option("--flash", default="256KiB", show_default=True, help="Flash that its firmware may take.")
 @click.option("--latency", help="Run time: 5ms, or a count of what the target counts, such as 1.5M.")

@@ -55,7 +55,10 @@ def image_folders(
 
 def class_list(path: Path) -> tuple[str, ...]:
     """The first word of every line of a list of classes, such as the published ImageNet-100 list."""
-    return tuple(line.split()[0] for line in path.read_text().splitlines() if line.strip())
+    try:
+        return tuple(line.split()[0] for line in path.read_text().splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not a readable list of classes: {error}") from error
 
 
 def visual_wake_words(
@@ -84,7 +87,7 @@ def speech_commands(
         raise UsageError(f"{root} has no testing_list.txt: it is not the unpacked Speech Commands set")
     if words not in (12, 35):
         raise UsageError(f"Speech Commands is used with 12 or 35 words, not {words}")
-    held = {name: set((root / f"{name}_list.txt").read_text().split()) for name in ("validation", "testing")}
+    testing = set((root / "testing_list.txt").read_text().split())
     folders = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("_"))
     names = tuple(folders) if words == 35 else (*TEN_WORDS, "unknown", "silence")
     train: list[Labelled] = []
@@ -93,7 +96,7 @@ def speech_commands(
         label = names.index(folder if folder in names else "unknown")
         for path in sorted((root / folder).glob("*.wav"))[:limit]:
             # The set's own validation files are used for training: the search cuts its own part.
-            (test if f"{folder}/{path.name}" in held["testing"] else train).append((path, label))
+            (test if f"{folder}/{path.name}" in testing else train).append((path, label))
     if words == 12:
         quiet = sorted((root / "_background_noise_").glob("*.wav"))
         train += [(path, names.index("silence")) for path in quiet]

@@ -6,11 +6,11 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from tinyhil.errors import UsageError
 from tinyhil.harness.model.tflite_reader import load_tflite
 from tinyhil.harness.sweep.workers import Workers
 from tinyhil.nas.arch import Arch
-from tinyhil.nas.data import Dataset, digits, load_npz
+from tinyhil.nas.data import Dataset
+from tinyhil.nas.datasets import load
 from tinyhil.nas.deliver import (
     Delivered,
     best_alone,
@@ -73,15 +73,6 @@ def effort_for(request: Request) -> Effort:
     )  # fmt: skip
 
 
-def load_data(name: str, size: int) -> Dataset:
-    """The data set called `name`, or that of an .npz file, with images of at most `size` pixels."""
-    if name == "digits":
-        return digits(size)
-    if name.endswith(".npz"):
-        return load_npz(Path(name))
-    raise UsageError(f"unknown data set {name!r}: `digits`, or the path of an .npz file")
-
-
 def family_for(data: Dataset) -> tuple[Family, tuple[float, ...], tuple[int, ...]]:
     """Family, widths and resolutions to search for `data`: MCUNet's, or a short one for small images."""
     size, channels = data.train.images.shape[1], data.train.images.shape[3]
@@ -98,7 +89,7 @@ def family_for(data: Dataset) -> tuple[Family, tuple[float, ...], tuple[int, ...
 def run_search(request: Request, folder: Path, workers: Workers, say: Say) -> tuple[Result, list[Delivered]]:
     """The whole search, and its winner delivered beside scaled MobileNetV2 and random search."""
     started = time.monotonic()
-    data = load_data(request.data, SMALL_IMAGES)
+    data = load(request.data)
     family, widths, resolutions = family_for(data)
     effort, device = effort_for(request), pick_device(request.device)
     folder.mkdir(parents=True, exist_ok=True)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import wave
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_trees import BOXES, TONES, coco, coco_tree, imagenet_tree, save_sound, speech_tree
 
 from tinyhil.errors import UsageError
 from tinyhil.nas.audio import COEFFICIENTS, FRAMES, RATE, filters, mfcc
 from tinyhil.nas.data import Dataset, Split, digits, load_npz, partition, resize, smooth_images
 from tinyhil.nas.loaders import class_list, image_folders, read_wav, speech_commands, visual_wake_words
-from tinyhil.nas.synthetic import KEYWORDS, figures, keywords, tone_gesture
+from tinyhil.nas.synthetic import KEYWORDS, figures, keywords
 
 
 def parts_of(data: Dataset) -> tuple[Split, Split, Split]:
@@ -85,7 +85,7 @@ def test_an_npz_file_of_ones_own_is_read(tmp_path: Path) -> None:
 def test_a_wrong_npz_file_is_refused_with_the_array_named(tmp_path: Path) -> None:
     good = np.zeros((9, 4, 4, 1), np.uint8)
     labels = np.zeros(9, np.int64)
-    wrong = {
+    wrong: dict[str, dict[str, object]] = {
         "needs arrays": {"pictures": good},
         "labels` must be one": {"images": good, "labels": labels[:5]},
         "must be square": {"images": good[:, :, :2], "labels": labels},
@@ -105,21 +105,11 @@ def test_a_wrong_npz_file_is_refused_with_the_array_named(tmp_path: Path) -> Non
         load_npz(tmp_path / "code.npz")
 
 
-def save_picture(path: Path, tone: tuple[int, int, int], size: tuple[int, int] = (40, 30)) -> None:
-    image = pytest.importorskip("PIL.Image", reason="needs Pillow")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.new("RGB", size, tone).save(path)
-
-
 def test_imagenet_folders_are_read_as_they_are_unpacked(tmp_path: Path) -> None:
-    tones = {"n01440764": (255, 0, 0), "n01443537": (0, 255, 0), "n01484850": (0, 0, 255)}
-    for name, tone in tones.items():
-        for number in range(4):
-            save_picture(tmp_path / "train" / name / f"{name}_{number}.JPEG", tone)
-        save_picture(tmp_path / "val" / name / f"ILSVRC2012_val_{name}.JPEG", tone)
+    imagenet_tree(tmp_path)
     (tmp_path / "train" / "n01440764" / "notes.txt").write_text("not a picture")
     data = image_folders(tmp_path, 16)
-    assert data.classes == tuple(tones)
+    assert data.classes == tuple(TONES)
     assert [len(split) for split in parts_of(data)] == [11, 1, 3]
     for split in parts_of(data):
         for image, label in zip(split.images, split.labels, strict=True):
@@ -137,29 +127,10 @@ def test_imagenet_folders_are_read_as_they_are_unpacked(tmp_path: Path) -> None:
         image_folders(tmp_path, 8)
 
 
-def coco(part: str, persons: list[list[float]], names: list[str] | None = None) -> dict[str, object]:
-    """Annotations of pictures of 100 x 50 pixels, each with one box: [category, width, height]."""
-    images = [
-        {"id": i, "file_name": names[i] if names else f"{part}_{i}.jpg", "width": 100, "height": 50}
-        for i in range(len(persons) + 2)
-    ]
-    boxes = [
-        {"image_id": i, "category_id": int(kind), "bbox": [0, 0, width, height]}
-        for i, (kind, width, height) in enumerate(persons)
-    ]
-    categories = [{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}]
-    return {"images": images, "annotations": boxes, "categories": categories}
-
-
 def test_visual_wake_words_follow_the_half_percent_rule(tmp_path: Path) -> None:
-    # 100 x 50: half a percent is 25 square pixels. Person 10x10, person 2x2 (left out), dog, none, none.
-    boxes = [[1, 10, 10], [1, 2, 2], [18, 50, 50]]
-    for part in ("train", "val"):
-        (tmp_path / f"instances_{part}2017.json").write_text(json.dumps(coco(part, boxes)))
-        for number in range(5):
-            tone = (255, 255, 255) if number == 0 else (0, 0, 0)
-            save_picture(tmp_path / f"{part}2017" / f"{part}_{number}.jpg", tone, (100, 50))
-    data = visual_wake_words(tmp_path, tmp_path, 8)
+    coco_tree(tmp_path)
+    annotations = tmp_path / "annotations"
+    data = visual_wake_words(annotations, tmp_path, 8)
     assert data.classes == ("no person", "person")
     assert len(data.train) + len(data.valid) == 4
     assert sorted(data.test.labels) == [0, 0, 0, 1]
@@ -167,32 +138,17 @@ def test_visual_wake_words_follow_the_half_percent_rule(tmp_path: Path) -> None:
         assert (image.mean() > 0) == (label == 1)
     with pytest.raises(UsageError, match="instances_train"):
         visual_wake_words(tmp_path / "val2017", tmp_path, 8)
-    evil = coco("train", boxes, ["../../etc/passwd"] * 5)
-    (tmp_path / "instances_train2017.json").write_text(json.dumps(evil))
+    evil = coco("train", BOXES, ["../../etc/passwd"] * 5)
+    (annotations / "instances_train2017.json").write_text(json.dumps(evil))
     with pytest.raises(UsageError, match="leads out"):
-        visual_wake_words(tmp_path, tmp_path, 8)
-    (tmp_path / "instances_train2017.json").write_text('{"images": 3}')
+        visual_wake_words(annotations, tmp_path, 8)
+    (annotations / "instances_train2017.json").write_text('{"images": 3}')
     with pytest.raises(UsageError, match="not a COCO"):
-        visual_wake_words(tmp_path, tmp_path, 8)
-
-
-def save_sound(path: Path, sound: np.ndarray[tuple[int], np.dtype[np.float64]], rate: int = RATE) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes((sound * 32767).astype("<i2").tobytes())
+        visual_wake_words(annotations, tmp_path, 8)
 
 
 def test_speech_commands_keep_their_own_test_files_apart(tmp_path: Path) -> None:
-    random = np.random.default_rng(0)
-    for number, word in enumerate(("yes", "no", "cat")):
-        for take in range(4):
-            save_sound(tmp_path / word / f"{take:08x}_nohash_0.wav", tone_gesture(number, random))
-    save_sound(tmp_path / "_background_noise_" / "pink_noise.wav", random.uniform(-0.1, 0.1, 2 * RATE))
-    (tmp_path / "testing_list.txt").write_text("yes/00000003_nohash_0.wav\nno/00000003_nohash_0.wav\n")
-    (tmp_path / "validation_list.txt").write_text("yes/00000002_nohash_0.wav\n")
+    speech_tree(tmp_path)
     every = speech_commands(tmp_path, 16)
     assert every.classes == ("cat", "no", "yes")
     assert len(every.test) == 2

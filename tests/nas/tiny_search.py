@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from tinyhil.harness.boards import get_board
 from tinyhil.nas.arch import Arch
+from tinyhil.nas.data import Dataset, Split
 from tinyhil.nas.evolution import Settings
 from tinyhil.nas.latency import Sample
 from tinyhil.nas.meter import Measured, to_json
@@ -44,11 +47,24 @@ def straw_meter(archs: Sequence[Arch]) -> list[Measured]:
     return found
 
 
+class Sealed:
+    """A test part that nobody may look at: a search chooses without it."""
+
+    def __getattr__(self, name: str) -> object:
+        raise AssertionError(f"the search looked at the test part: {name}")
+
+
+def sealed(data: Dataset) -> Dataset:
+    """`data` with its test part sealed."""
+    return replace(data, test=cast(Split, Sealed()))
+
+
 def tiny_search(folder: Path, say: Callable[[str], None] = lambda text: None) -> Result:
     """The search in `folder`, or what is left of it."""
     return Search(
-        figures(16, 200), FAMILY, (0.5, 1.0), (12, 16), Limits(64_000, 200_000, None, 400_000.0), BOARD,
-        "tinyengine", folder, straw_meter, EFFORT, say, ticker(say, 0.0),
+        sealed(figures(16, 200)), FAMILY, (0.5, 1.0), (12, 16),
+        Limits(64_000, 200_000, None, 400_000.0), BOARD, "tinyengine", folder, straw_meter, EFFORT, say,
+        ticker(say, 0.0),
     ).run()  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""How long planning takes: `python tests/tinyengine/planner_bench.py [MODEL.tflite ...]`.
+"""How long planning takes: `python benchmarks/planning.py [MODEL.tflite ...]`.
 
 Prints, for each network and for synthetic chains of 150 tensors, the processor time of a whole plan, that
 of placing the buffers alone, and how good the placement is. Without arguments: the benchmark networks in
@@ -19,7 +19,7 @@ from tinyhil.harness.model.tflite_reader import load_tflite
 from tinyhil.harness.tinyengine import schedule_graph
 from tinyhil.harness.tinyengine.planner import Overlap, Placement, Request, plan
 
-MODELS = Path(__file__).resolve().parents[3] / "shared" / "models"
+MODELS = Path(__file__).resolve().parents[2] / "shared" / "models"
 
 
 def synthetic(tensors: int, seed: int) -> tuple[list[Request], list[Overlap]]:

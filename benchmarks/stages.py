@@ -1,4 +1,4 @@
-"""Rows against patches: `python tests/tinyengine/stage_bench.py MODEL.tflite ...`.
+"""Rows against patches: `python benchmarks/stages.py MODEL.tflite ...`.
 
 Per network: the arena of `--prefer ram` with blocks alone, with chains by rows, with patches in their
 place, and with both; then the smallest sum of input, output and scratch of any chain that starts with the

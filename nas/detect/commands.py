@@ -57,7 +57,7 @@ def card_lines(facts: dict[str, Any]) -> list[str]:
             for kind in ("int8", "float")
         ),
         f"checked        {facts['pictures_on_board']} pictures on {facts['board']} ({facts['mode']}), byte "
-        f"for byte: the grid as {facts['grids_by']}, the boxes as defined",
+        f"for byte: the grid as {facts['grids_by']}, {facts['boxes_on_board']} boxes as defined",
     ]
     if whole is not None:
         lines.append(f"run time       {whole:,} {unit}; decoding and suppression {part or 0:,} of them")

@@ -92,7 +92,8 @@ def run_detection(ask: Request, folder: Path, say: Say) -> dict[str, Any]:
         "epochs": ask.epochs, "architecture": str(net.arch), "macs": cost.macs(net.arch),
         "weights": cost.weights(net.arch), "head": asdict(head),
         **_precision("float", judged, data.classes), **_precision("int8", int8, data.classes),
-        "grids_by": reference, "pictures_on_board": len(shown), **_figures(record),
+        "grids_by": reference, "pictures_on_board": len(shown),
+        "boxes_on_board": sum(map(len, given[: len(shown)])), **_figures(record),
     }  # fmt: skip
     (folder / "card.json").write_text(json.dumps(facts, indent=1) + "\n")
     return facts

@@ -30,20 +30,28 @@ COORDINATES, NOTHING, SOMETHING = 5.0, 0.5, 2.0  # weights of the loss
 
 
 def anchors_of(scenes: Scenes, count: int, seed: int = 0) -> tuple[tuple[float, float], ...]:
-    """`count` typical (width, height), as shares of the picture: k-means where near means large IoU."""
+    """`count` typical (width, height), as shares of the picture: k-means where near means large IoU, the
+    best of ten starts, smallest first."""
     sizes = np.array([(t.box[2] - t.box[0], t.box[3] - t.box[1]) for s in scenes.things for t in s])
     if len(sizes) < count:
         raise UsageError(f"{len(sizes)} objects are too few for {count} anchors")
-    centres = sizes[np.random.default_rng(seed).choice(len(sizes), count, replace=False)]
+    random = np.random.default_rng(seed)
+    starts = [sizes[random.choice(len(sizes), count, replace=False)] for _ in range(10)]
+    best = max((_settled(sizes, start) for start in starts), key=lambda c: size_iou(sizes, c).max(1).mean())
+    ordered = sorted(map(tuple, np.maximum(best, 2 / SIDE).tolist()), key=lambda s: s[0] * s[1])
+    return tuple((round(width, 4), round(height, 4)) for width, height in ordered)
+
+
+def _settled(sizes: npt.NDArray[np.float64], centres: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """`centres` moved to the means of what is nearest to each, until they stay."""
     for _ in range(100):
         nearest = size_iou(sizes, centres).argmax(1)
-        groups = [sizes[nearest == at] for at in range(count)]
+        groups = [sizes[nearest == at] for at in range(len(centres))]
         moved = np.array([g.mean(0) if len(g) else c for g, c in zip(groups, centres, strict=True)])
         if np.array_equal(moved, centres):
             break
         centres = moved
-    ordered = sorted(map(tuple, np.maximum(centres, 2 / SIDE).tolist()), key=lambda s: s[0] * s[1])
-    return tuple((round(width, 4), round(height, 4)) for width, height in ordered)
+    return centres
 
 
 def size_iou(sizes: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

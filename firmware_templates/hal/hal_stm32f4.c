@@ -1,4 +1,4 @@
-/* STM32F405, F407 (RM0090) and F412 (RM0402): HSE or HSI through the PLL to full speed. */
+/* STM32F405, F407, F429 (RM0090) and F412 (RM0402): HSE or HSI through the PLL to full speed. */
 #include "rtt.h"
 #include "stm32.h"
 
@@ -9,6 +9,7 @@
 #define RCC_AHB1ENR REG(0x40023830)
 #define RCC_APB1ENR REG(0x40023840)
 #define PWR_CR REG(0x40007000)
+#define PWR_CSR REG(0x40007004)
 #define FLASH_ACR REG(0x40023C00)
 
 #define CR_HSEON (1u << 16)
@@ -18,9 +19,15 @@
 #define CR_PLLRDY (1u << 25)
 #define PLLCFGR_HSE (1u << 22)
 #define CFGR_SW_PLL 2u
+#define PWR_OD (1u << 16)   /* ODEN in CR, ODRDY in CSR */
+#define PWR_ODSW (1u << 17) /* ODSWEN in CR, ODSWRDY in CSR */
 #define ACR_PRFTEN (1u << 8)
 #define ACR_ICEN (1u << 9)
 #define ACR_DCEN (1u << 10)
+
+#ifndef TH_PWR_OVERDRIVE
+#define TH_PWR_OVERDRIVE 0 /* only the F42x and F43x have it */
+#endif
 
 /* APB prescalers as the register wants them: 1 -> 0, 2 -> 4, 4 -> 5 */
 #define PPRE(divider) ((divider) == 1 ? 0u : (divider) == 2 ? 4u : 5u)
@@ -42,6 +49,16 @@
 #error "hal_stm32f4.c knows USART2 and USART3"
 #endif
 
+/* RM0090, "Entering Over-drive mode": after the PLL is on and before the core runs from it. */
+static int start_overdrive(void) {
+    PWR_CR |= PWR_OD;
+    if (!stm32_wait(&PWR_CSR, PWR_OD, PWR_OD)) {
+        return 0;
+    }
+    PWR_CR |= PWR_ODSW;
+    return stm32_wait(&PWR_CSR, PWR_ODSW, PWR_ODSW);
+}
+
 /* RM0090, "Clocks": wait states before the faster clock. Any step that does not come leaves the chip
  * on HSI, and hal_clock_hz says so. */
 static void start_clock(void) {
@@ -58,6 +75,9 @@ static void start_clock(void) {
     /* SYSCLK = source / M * N / 2; Q = 7 and R = 2 are legal, their branches are not used */
     RCC_PLLCFGR = TH_PLL_M | (TH_PLL_N << 6) | (0u << 16) | (TH_HSE_HZ ? PLLCFGR_HSE : 0u) | (7u << 24) | (2u << 28);
     RCC_CR |= CR_PLLON;
+    if (TH_PWR_OVERDRIVE && !start_overdrive()) {
+        return;
+    }
     FLASH_ACR = TH_FLASH_WAIT_STATES | ACR_PRFTEN | ACR_ICEN | ACR_DCEN;
     if (!stm32_wait(&RCC_CR, CR_PLLRDY, CR_PLLRDY) || !stm32_wait(&FLASH_ACR, 15u, TH_FLASH_WAIT_STATES)) {
         return;

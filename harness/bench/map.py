@@ -27,6 +27,7 @@ _ZEPHYR = {
     "nucleo_f767zi": "stm32f767",
     "nucleo_h743zi": "stm32h743",
     "nucleo_f412zg": "stm32f412",
+    "nucleo_f429zi": "stm32f429",
     "nucleo_l4r5zi": "nucleo-l4r5zi",
     "stm32f4_disco": "stm32f407",
 }

@@ -18,6 +18,7 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from pyocd.core import exceptions
 from pyocd.core.session import Session
+from pyocd.debug.svd.loader import SVDFile
 from pyocd.flash.loader import FlashLoader
 from pyocd.probe.aggregator import DebugProbeAggregator
 
@@ -178,7 +179,7 @@ def connected(place: Place, board: Board, deadline: Deadline) -> Iterator[Chip]:
     logging.getLogger("pyocd").setLevel(logging.CRITICAL)  # what it says comes back as exceptions
     with _words(place):
         probe = _find_probe(place)
-        with no_scripts(_options(place, board, deadline)) as options:
+        with no_scripts(_options(place, board, deadline)) as options, _no_register_names():
             session = Session(probe, options=options)
     try:
         with _words(place):
@@ -205,6 +206,20 @@ def no_scripts(options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {**options, "no_config": True, "project_dir": str(pyocd_f746.flashalgo_folder())}
     finally:
         os.chdir(here)
+
+
+@contextlib.contextmanager
+def _no_register_names() -> Iterator[None]:
+    """Sessions made in here do not know what a chip's registers are called: nothing of ours asks.
+
+    pyOCD's own targets of the F4 would open the file of them, leave it open, and parse it in a thread beside
+    the measurement."""
+    opener = SVDFile.from_builtin
+    SVDFile.from_builtin = staticmethod(lambda name: None)
+    try:
+        yield
+    finally:
+        SVDFile.from_builtin = opener
 
 
 def _find_probe(place: Place) -> Any:

@@ -55,16 +55,6 @@ def test_the_firmware_sets_clock_and_baud_rate_as_the_board_file_says(
     assert board.peripherals.baud() == pytest.approx(firmware.board.extra["serial"]["baud"], rel=0.01)
 
 
-def test_a_chip_that_pyocd_knows_is_flashed_by_pyocds_own_algorithm(
-    plug_in: Plug, build_network: Plug
-) -> None:
-    place, board = plug_in("T7", kind="stm32f767")
-    firmware = build_network(board="stm32f767")
-    got = run(place, firmware)
-    assert (got.outputs[0], got.hello.clock_hz) == ((OUTPUT,), 216_000_000)
-    assert board.peripherals.baud() == pytest.approx(firmware.board.extra["serial"]["baud"], rel=0.01)
-
-
 def test_flash_is_left_alone_if_it_holds_the_firmware_already(plug_in: Plug, build_network: Plug) -> None:
     place, board = plug_in()
     assert run(place, build_network()).provenance["flashed"] == "true"

@@ -15,6 +15,7 @@ CHIPS = [board for board in all_boards().values() if not board.is_native]
 NAMES = {
     "stm32f746",
     "stm32f412",
+    "stm32f429",
     "stm32f767",
     "stm32h743",
     "nucleo-l4r5zi",

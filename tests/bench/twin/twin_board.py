@@ -1,4 +1,4 @@
-"""An emulated STM32F7 board: a Cortex-M7 (Unicorn) with its debug registers, flash and peripherals.
+"""An emulated STM32 board: a Cortex-M (Unicorn) with its debug registers, flash and peripherals.
 
 Two masters share one bus: the core, through Unicorn's hooks, and the debugger, through `read` and
 `write`. The core runs in a thread of its own, in slices, so that it goes on between two accesses of

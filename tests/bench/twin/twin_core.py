@@ -32,7 +32,7 @@ class Core:
     def __init__(self, chip: Chip, faults: Faults) -> None:
         self.chip, self.faults = chip, faults
         self._uc = uc = u.Uc(u.UC_ARCH_ARM, u.UC_MODE_THUMB | u.UC_MODE_MCLASS)
-        uc.ctl_set_cpu_model(arm.UC_CPU_ARM_CORTEX_M7)
+        uc.ctl_set_cpu_model(chip.core.model)
         uc.mem_map(FLASH, chip.flash_size, u.UC_PROT_READ | u.UC_PROT_EXEC)
         uc.mem_write(FLASH, b"\xff" * chip.flash_size)
         uc.mem_map(RAM, chip.ram_size)

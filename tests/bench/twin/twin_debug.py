@@ -6,7 +6,7 @@ ARM DDI 0403, C1 (debug), B3.2 (system control), and C1.8 (DWT).
 from __future__ import annotations
 
 import unicorn as u
-from twin_chip import IDENTITY, Chip, coresight
+from twin_chip import Chip
 from twin_core import CFSR, Core
 from twin_exceptions import SysTick
 from twin_faults import Faults
@@ -40,7 +40,7 @@ class DebuggedCore(Core):
 
     def __init__(self, chip: Chip, faults: Faults) -> None:
         super().__init__(chip, faults)
-        self._coresight = coresight(chip.device_id)
+        self._words = chip.words()
         self._demcr = self._dcrdr = self._cycles_base = 0
         self._breakpoints: dict[int, int] = {}
         self._break_hooks: dict[int, object] = {}
@@ -66,10 +66,10 @@ class DebuggedCore(Core):
             _AIRCR: 0xFA05_0000,
             _DWT_CTRL: 0x4000_0000 | self._ppb.get(_DWT_CTRL, 0),
             0xE000_ED80: self.chip.ccsidr,
-            _FP_CTRL: 0x1000_0080 | self._ppb.get(_FP_CTRL, 0) & 1,
+            _FP_CTRL: self.chip.core.breakpoints | self._ppb.get(_FP_CTRL, 0) & 1,
             _IDCODE: 0x1001_0000 | (self.faults.device_id or self.chip.device_id),
         }
-        for known in (fixed, self._coresight, IDENTITY):
+        for known in (fixed, self._words):
             if address in known:
                 return known[address]
         return self._ppb.get(address, 0)
@@ -106,7 +106,7 @@ class DebuggedCore(Core):
         elif 0xE000_2008 <= address < 0xE000_2028:
             self._breakpoints.pop(address, None)
             if value & 1:
-                self._breakpoints[address] = value & 0xFFFF_FFFE
+                self._breakpoints[address] = self._breakpoint_at(value)
             self._set_breakpoints()
         else:
             self._ppb[address] = value
@@ -155,6 +155,12 @@ class DebuggedCore(Core):
                 uc.reg_write(CORE_REGISTERS[selector], self._dcrdr)
             else:
                 self._dcrdr = uc.reg_read(CORE_REGISTERS[selector]) & 0xFFFF_FFFF
+
+    def _breakpoint_at(self, comparator: int) -> int:
+        """Version 1 has a word's address, and in the two highest bits which half of it."""
+        if self.chip.core.breakpoints >> 28:
+            return comparator & 0xFFFF_FFFE
+        return comparator & 0x1FFF_FFFC | comparator >> 30 & 2
 
     def _set_breakpoints(self) -> None:
         wanted = set(self._breakpoints.values()) if self._ppb.get(_FP_CTRL, 0) & 1 else set()

@@ -1,4 +1,4 @@
-"""The FLASH controller of the STM32F7: locks, sector erase, NOR programming. RM0385, RM0410, chapter 3."""
+"""The FLASH controller of F7 and F4: locks, erase, NOR programming. RM0385, RM0410 and RM0090, chapter 3."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from twin_faults import Faults
 
 _KEYS = (0x4567_0123, 0xCDEF_89AB)
 _LOCK, _STRT, _BSY = 1 << 31, 1 << 16, 1 << 16
+_MER, _MER1 = 1 << 2, 1 << 15  # all of the first bank, of the second
 _PGAERR_PGSERR, _PGPERR, _WRPERR, _OPERR = 1 << 7, 1 << 6, 1 << 4, 1 << 1
 
 
@@ -22,7 +23,8 @@ class FlashController:
         read: Callable[[int, int], bytes],
         write: Callable[[int, bytes], None],
     ) -> None:
-        self._sectors = chip.sectors
+        self._chip, self._sectors = chip, chip.sectors
+        self._sectors_of_a_bank = len(chip.sectors) // chip.banks
         self._faults, self._read, self._write = faults, read, write
         self.erased, self.stored = 0, 0  # counts over the board's life
         self.reset()
@@ -39,8 +41,11 @@ class FlashController:
                 self._busy -= 1
                 return self._status | _BSY
             return self._status
-        values = {0x00: self._access, 0x10: self._control, 0x14: 0xFFFF_00FD | self._faults.rdp << 8}
+        values = {0x00: self._access, 0x10: self._control, 0x14: self._options()}
         return values.get(offset, 0)
+
+    def _options(self) -> int:
+        return self._chip.option_bits | self._faults.rdp << 8
 
     def write_register(self, offset: int, value: int) -> None:
         """What the bus writes at `offset`."""
@@ -69,14 +74,22 @@ class FlashController:
         self.erased += 1
         if self._faults.rdp_level:
             self._status |= _WRPERR
-        elif control & 4:
-            self._write(FLASH, b"\xff" * sum(self._sectors))
+        elif control & (_MER | _MER1):
+            size = self._chip.flash_size // self._chip.banks
+            for bank, bit in enumerate((_MER, _MER1)[: self._chip.banks]):
+                if control & bit:
+                    self._write(FLASH + bank * size, b"\xff" * size)
         elif control & 2:
-            sector = control >> 3 & 0x1F
-            if sector >= len(self._sectors):
+            sector = self._sector(control >> 3 & 0x1F)
+            if sector is None:
                 self._status |= _OPERR
             elif not self._faults.erase_does_nothing:
                 self._write(FLASH + sum(self._sectors[:sector]), b"\xff" * self._sectors[sector])
+
+    def _sector(self, code: int) -> int | None:
+        """SNB counts through; with two banks its highest bit names the bank (RM0090, FLASH_CR)."""
+        bank, number = divmod(code, 16) if self._chip.banks > 1 else (0, code)
+        return bank * self._sectors_of_a_bank + number if number < self._sectors_of_a_bank else None
 
     def store(self, address: int, size: int, value: int) -> None:
         """One bus write into the array: only from 1 to 0, only as wide as PSIZE says."""

@@ -25,9 +25,9 @@ _SPEEDS = {
 }
 _RCC_CR, _PLLCFGR, _CFGR = 0x4002_3800, 0x4002_3804, 0x4002_3808
 _RCC_CSR = 0x4002_3874
-_PWR_CR1, _PWR_CSR1 = 0x4000_7000, 0x4000_7004
+_PWR_CR1, _PWR_CSR1 = 0x4000_7000, 0x4000_7004  # the F4 says CR and CSR
+_OVER_DRIVE = 0x3_0000  # ODEN and ODSWEN, ODRDY and ODSWRDY
 _IWDG = 0x4000_3000
-_ISR, _ICR, _RDR, _TDR, _BRR, _CR1 = 0x1C, 0x20, 0x24, 0x28, 0x0C, 0x00  # offsets of a USART
 POWER_ON, WATCHDOG, SOFTWARE, PIN, BROWN_OUT = 1 << 27, 1 << 29, 1 << 28, 1 << 26, 1 << 25  # RCC_CSR
 _EMPTY_POLLS = 32  # reads of an idle UART in a row until the core is let sleep
 
@@ -38,7 +38,11 @@ class Peripherals:
     def __init__(
         self, chip: Chip, faults: Faults, cycles: Callable[[], int], stop: Callable[[], None]
     ) -> None:
-        self._chip, self._usart = chip, chip.usart
+        self._chip = chip
+        self._status, self._receive, self._transmit, self._clear = (
+            None if offset is None else chip.usart_at + offset
+            for offset in (chip.usart.status, chip.usart.receive, chip.usart.transmit, chip.usart.clear)
+        )
         self._faults, self._cycles, self._stop = faults, cycles, stop
         self._master, self._slave = pty.openpty()
         tty.setraw(self._slave)
@@ -86,12 +90,18 @@ class Peripherals:
         source = self._chip.hse_hz if pll & 1 << 22 else HSI
         return source // (pll & 0x3F) * (pll >> 6 & 0x1FF) // (2 * ((pll >> 16 & 3) + 1))
 
+    @property
+    def over_drive(self) -> bool:
+        """Whether the regulator gives what the highest clocks need: on, and switched to."""
+        return self.registers.get(_PWR_CR1, 0) & _OVER_DRIVE == _OVER_DRIVE
+
     def baud(self) -> float:
         """Of the USART: USART1 is on APB2, the others on APB1. 0 while it is off."""
-        divider = self.registers.get(self._usart + _BRR, 0)
-        if not divider or not self.registers.get(self._usart + _CR1, 0) & 1:
+        kind, base = self._chip.usart, self._chip.usart_at
+        divider = self.registers.get(base + kind.rate, 0)
+        if not divider or not self.registers.get(base + kind.control, 0) & kind.enable:
             return 0.0
-        shift = 13 if self._usart == 0x4001_1000 else 10
+        shift = 13 if base == 0x4001_1000 else 10
         prescaler = self.registers.get(_CFGR, 0) >> shift & 7
         return self.core_clock() / (1 << (prescaler - 3) if prescaler >= 4 else 1) / divider
 
@@ -105,17 +115,17 @@ class Peripherals:
         if address == _CFGR:
             return value | (value & 3) << 2
         if address == _PWR_CSR1:
-            return self.registers.get(_PWR_CR1, 0) & 0x3_0000 | 1 << 14
-        if address == self._usart + _ISR:
+            return self.registers.get(_PWR_CR1, 0) & _OVER_DRIVE | 1 << 14
+        if address == self._status:
             return self._read_status()
-        if address == self._usart + _RDR:
+        if address == self._receive:
             return self._received.pop(0) if self._received else 0
         return value
 
     def write(self, address: int, value: int) -> None:
         """One word."""
-        self._empty_polls = 0 if address != self._usart + _ICR else self._empty_polls
-        if address == self._usart + _TDR:
+        self._empty_polls = 0 if address != self._clear else self._empty_polls
+        if address == self._transmit:
             self._send(value & 0xFF)
         elif address == _IWDG:
             self._feed(value)

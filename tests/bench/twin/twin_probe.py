@@ -91,7 +91,7 @@ class TwinProbe(DebugProbe):
         return cls(unique_id, port) if port is not None and not unplugged else None
 
     vendor_name = "tinyhil"
-    product_name = "emulated STM32F7"
+    product_name = "emulated STM32"
     supported_wire_protocols = (DebugProbe.Protocol.DEFAULT, DebugProbe.Protocol.SWD)
     capabilities = frozenset({DebugProbe.Capability.SWJ_SEQUENCE})
 

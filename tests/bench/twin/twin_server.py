@@ -1,6 +1,6 @@
 """Emulated boards that outlive the harness, as real ones do: one process, any number of users.
 
-    python tests/bench/twin/twin_server.py FOLDER [NUMBER OF BOARDS]
+    python tests/bench/twin/twin_server.py FOLDER [NUMBER OF BOARDS] [KIND]
 
 FOLDER gets a bench map, and for each board `<id>.sock` (its probe), `<id>.tty` (its serial port) and
 `<id>.uses`: a line for each use of the probe, with the seconds at which it began and ended, or `refused`.
@@ -64,13 +64,13 @@ def _talk(line: Connection, port: SwdPort, uses: Path) -> None:
             port.close()  # its user has died
 
 
-def main(folder: Path, count: int) -> None:
+def main(folder: Path, count: int, kind: str) -> None:
     """Starts the boards, writes the map, and waits for the end of standard input."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for number in range(1, count + 1):
         uid = f"TWIN{number:04}"
-        board = Board(uid)
+        board = Board(uid, kind)
         tty = folder / f"{uid}.tty"
         tty.unlink(missing_ok=True)
         tty.symlink_to(board.port)
@@ -79,7 +79,7 @@ def main(folder: Path, count: int) -> None:
         listener = Listener(str(socket), "AF_UNIX", backlog=16)
         threading.Thread(target=serve, args=(listener, SwdPort(board), folder / f"{uid}.uses"),
                          daemon=True).start()  # fmt: skip
-        lines += [f"[boards.twin-{number}]", 'kind = "stm32f746"', f'probe = "{uid}"',
+        lines += [f"[boards.twin-{number}]", f'kind = "{kind}"', f'probe = "{uid}"',
                   f'serial = "./{tty.name}"', "emulated = true", ""]  # fmt: skip
     (folder / "tinyhil-map.toml").write_text("\n".join(lines))
     print(f"ready: {folder / 'tinyhil-map.toml'}", flush=True)
@@ -89,4 +89,5 @@ def main(folder: Path, count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1)
+    given = dict(enumerate(sys.argv))
+    main(Path(sys.argv[1]), int(given.get(2, "1")), given.get(3, "stm32f746"))

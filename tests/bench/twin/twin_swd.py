@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from twin_board import Board, BusFault
-from twin_chip import AP_ID, DP_ID, ROM_TABLE
 
 _POWER = 0x5000_0000  # CDBGPWRUPREQ and CSYSPWRUPREQ
 _LINE_RESET = (1 << 50) - 1
@@ -84,7 +83,7 @@ class SwdPort:
         """DPIDR, CTRL/STAT."""
         self._wire()
         if register == 0:
-            return DP_ID
+            return self.board.chip.core.debug_port
         return self._power | (self._power & _POWER) << 1 | self._sticky << 5 if register == 4 else 0
 
     def write_dp(self, register: int, value: int) -> None:
@@ -106,7 +105,8 @@ class SwdPort:
             return self._read_data(count)
         if address & 0xF0 == 0x10:
             return self._bus(self.board.read, self._tar & ~0xF | address & 0xC, 4) * count
-        values = {0x00: self._csw | 0x40, 0x04: self._tar, 0xFC: AP_ID, 0xF8: ROM_TABLE}
+        core = self.board.chip.core
+        values = {0x00: self._csw | 0x40, 0x04: self._tar, 0xFC: core.access_port, 0xF8: core.rom_table | 3}
         return [values.get(address, 0)] * count
 
     def write_ap(self, register: int, values: list[int]) -> None:

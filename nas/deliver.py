@@ -72,7 +72,8 @@ def finished(net: Net, data: Dataset, recipe: Recipe, folder: Path) -> Net:
     """`net` trained further alone by `recipe`. What came out is kept in `folder` under a name that says
     all that went in, so a search that is resumed trains nothing twice."""
     digest = hashlib.sha256(repr((str(net.arch), recipe, data.name, data.note)).encode())
-    for tensor in net.state_dict().values():
+    for name, tensor in net.state_dict().items():
+        digest.update(name.encode())
         digest.update(tensor.detach().cpu().numpy().tobytes())
     path = folder / f"{digest.hexdigest()[:16]}.pt"
     if path.exists():
@@ -119,11 +120,13 @@ def best_mobilenet(spaces: tuple[Space, ...], judge: Judge) -> Arch | None:
     return next((arch for arch in by_size if judge.fits(arch)), None)
 
 
-def write_project(graph: Graph, engine: Engine, board: Board, folder: Path) -> list[Path]:
+def write_project(
+    graph: Graph, engine: Engine, board: Board, folder: Path, prefer: str = "speed"
+) -> list[Path]:
     """The C of `graph` for `board` in `folder`, as the engine writes it."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, text in engine.generate(graph, board, Options()).files.items():
+    for name, text in engine.generate(graph, board, Options(prefer)).files.items():
         path = folder / Path(name).name
         path.write_text(text)
         written.append(path)

@@ -81,9 +81,9 @@ class HarnessMeter:
             self._keep(replace(measured_from(arch, record), built=self._built(record)))
         return [self._known[arch] for arch in archs]
 
-    def case(self, path: Path) -> Case:
-        """The case of one .tflite file."""
-        return Case(Network.load(path), self.engine, self.board, Options())
+    def case(self, path: Path, prefer: str = "speed") -> Case:
+        """The case of one .tflite file, built with what the engine is to prefer."""
+        return Case(Network.load(path), self.engine, self.board, Options(prefer))
 
     def record(self, case: Case) -> Measurement:
         """The full record of one case; BenchError with the record's own words if it has no numbers."""

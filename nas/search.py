@@ -64,7 +64,8 @@ class Effort:
     """How hard to search. The defaults end within minutes on two cores for images of 32 pixels.
 
     `finalists` networks of the search, and as many of random search, are trained further for `tuning`
-    epochs each; accuracy on the validation part then says which one wins.
+    epochs each; accuracy on the validation part then says which one wins. Where weights of four bits are
+    asked for, the winner is trained on them for `narrowing` epochs.
     """
 
     stage1: int = 24
@@ -84,6 +85,7 @@ class Effort:
     calibration: int = 5
     finalists: int = 3
     tuning: int = 30
+    narrowing: int = 10
     seed: int = 0
 
 

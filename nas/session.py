@@ -21,6 +21,7 @@ from tinyhil.nas.deliver import (
     write_project,
 )
 from tinyhil.nas.evolution import Judge, Settings
+from tinyhil.nas.lowbits import BITS, deliver_int4
 from tinyhil.nas.meter import HarnessMeter
 from tinyhil.nas.search import Effort, Limits, Result, Say, Search
 from tinyhil.nas.space import RESOLUTIONS, WIDTHS, Family, grid
@@ -36,6 +37,7 @@ from tinyhil.nas.train import Progress, Recipe, pick_device, seed_everything
 
 SMALL_IMAGES = 32
 TUNING_RATE = 0.05
+NARROWING_RATE = 0.02
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Request:
     quick: bool
     emulate: bool
     device: str = "cpu"
+    bits: int = 8
 
 
 def effort_for(request: Request) -> Effort:
@@ -69,7 +72,7 @@ def effort_for(request: Request) -> Effort:
         effort, stage1=8, minimum=2, spaces=2, measured=6, held_out=3, pool=40,
         training=SuperRecipe(largest=2, epochs=3, subnets=2, shift=2, rate=0.1, seed=request.seed),
         evolution=Settings(8, 4, 4, 4, generations=2, remeasure_every=2, top=3, seed=request.seed),
-        finalists=1, tuning=3,
+        finalists=1, tuning=3, narrowing=1,
     )  # fmt: skip
 
 
@@ -105,6 +108,7 @@ def run_search(request: Request, folder: Path, workers: Workers, say: Say) -> tu
     recipe = Recipe(epochs=effort.tuning, rate=TUNING_RATE, decay=5e-5, shift=2, seed=request.seed)
     delivered = []
     chosen = {}
+    narrow = None
     for name, group in (("winner", result.finalists), ("random", result.rivals)):
         trained = []
         for number, (one, _) in enumerate(group, 1):
@@ -114,6 +118,11 @@ def run_search(request: Request, folder: Path, workers: Workers, say: Say) -> tu
             trained.append(finished(inherited, data, recipe, folder / "tuned"))
         best, chosen[name] = best_alone(trained, data)
         delivered.append(deliver(best, name, data, meter, folder))
+        if name == "winner" and request.bits == BITS:
+            say(f"training the winner on weights of {BITS} bits, {effort.narrowing} epochs")
+            short = replace(recipe, epochs=effort.narrowing, rate=NARROWING_RATE)
+            narrow = deliver_int4(best, name, data, meter, short, folder)
+            delivered.append(narrow.delivered)
 
     def latency(arch: Arch) -> float:
         return result.model.price(result.needs.plan(arch)).high
@@ -147,6 +156,7 @@ def run_search(request: Request, folder: Path, workers: Workers, say: Say) -> tu
         "accuracy on the validation part when trained": ", ".join(
             f"{share:.4f} ({name})" for name, share in chosen.items()
         ),
+        **({"weights of four bits": str(narrow)} if narrow else {}),
         "seed": request.seed,
         "seconds": round(time.monotonic() - started),
         "latency model": [asdict(report) for report in result.reports],

@@ -93,7 +93,25 @@ def requantise(graph: Graph, bits: Mapping[str, int]) -> Graph:
             inputs[2] = len(tensors)
             tensors.append(_bias(tensors[op.inputs[2]], ratio))
         ops[index] = replace(op, inputs=tuple(inputs))
-    return replace(graph, tensors=tuple(tensors), ops=tuple(ops), sha256="", file=b"")
+    return _without_unused(replace(graph, tensors=tuple(tensors), ops=tuple(ops), sha256="", file=b""))
+
+
+def _without_unused(graph: Graph) -> Graph:
+    """`graph` without the tensors that nobody reads or writes any more: they would fill its file."""
+    seen = {i for op in graph.ops for i in (*op.inputs, *op.outputs)} | {*graph.inputs, *graph.outputs}
+    kept = sorted(seen - {-1})
+    at = {-1: -1} | {old: new for new, old in enumerate(kept)}
+
+    def moved(indices: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(at[i] for i in indices)
+
+    return replace(
+        graph,
+        tensors=tuple(graph.tensors[i] for i in kept),
+        ops=tuple(replace(op, inputs=moved(op.inputs), outputs=moved(op.outputs)) for op in graph.ops),
+        inputs=moved(graph.inputs),
+        outputs=moved(graph.outputs),
+    )
 
 
 def _axis(op: Op) -> int:

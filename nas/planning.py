@@ -107,6 +107,7 @@ class EngineNeeds:
         self._numbers: dict[tuple[object, ...], int] = {}  # a layer's shape and place -> a short name for it
         self._works: dict[int, Work] = {}  # the engine's form of a layer, by its short name
         self._options: dict[tuple[int, ...], tuple[Option, ...]] = {}  # layers of a chain -> its options
+        self._at: dict[tuple[int, tuple[int, ...]], tuple[Option, ...]] = {}  # the same, by the first step
 
     def __call__(self, arch: Arch) -> Need:
         """RAM and flash in bytes, and MACs, of `arch`."""
@@ -139,20 +140,20 @@ class EngineNeeds:
         choices = choices_of(self._table(program, names), self.options.prefer, budget)
         return arrange(program, choices[0], "overlap" not in self.options.disabled)
 
-    def _table(self, program: Program, names: Sequence[int]) -> list[list[Option]]:
+    def _table(self, program: Program, names: Sequence[int]) -> list[tuple[Option, ...]]:
         """The options of each layer; unknown chains are asked of the engine."""
         keys = [tuple(names[first : first + MAX_CHAIN]) for first in range(len(names))]
         if any(key not in self._options for key in keys):
             self._ask(program, keys)
-        table = []
-        for first, key in enumerate(keys):
-            table.append(
-                [
-                    Option(first, first + o.after, o.candidate, o.memory, o.instructions, o.flash, o.scratch)
-                    for o in self._options[key]
-                ]
+        return [self._placed(first, key) for first, key in enumerate(keys)]
+
+    def _placed(self, first: int, key: tuple[int, ...]) -> tuple[Option, ...]:
+        """The options of a known chain where it starts at step `first`."""
+        if (first, key) not in self._at:
+            self._at[first, key] = tuple(
+                replace(option, first=first, after=first + option.after) for option in self._options[key]
             )
-        return table
+        return self._at[first, key]
 
     def _number(self, layer: Layer, before: Layer | None) -> int:
         """A short name for all that the engine's answer depends on: the layer, its input's quantisation

@@ -142,33 +142,76 @@ def _joins(steps: Sequence[Step]) -> bool:
 def shortest(table: Sequence[Sequence[Option]], budget: int, per_byte: int) -> list[Option] | None:
     """The cheapest chain of options from the first step to the last within `budget` bytes of RAM, where
     a byte of flash counts as much as `per_byte` instructions."""
-    count = len(table)
-    best: list[tuple[int, int] | None] = [None] * count + [(0, 0)]
-    taken: list[Option | None] = [None] * count
-    for first in range(count - 1, -1, -1):
-        here = None
-        for option in table[first]:
-            if option.memory > budget:
+    return Paths(table, costs_of(table, per_byte)).within(budget)
+
+
+Costs = list[list[int]]  # of each option of a table, in instructions
+
+
+def costs_of(
+    table: Sequence[Sequence[Option]], per_byte: int, users: Mapping[str, int] | None = None
+) -> Costs:
+    """What each option costs. Shared code counts in full, or is split among its `users` where there are
+    several: file name -> how many."""
+    costs = [[o.instructions + per_byte * o.flash for o in here] for here in table]
+    if users:
+        for here, row in zip(table, costs, strict=True):
+            for at, option in enumerate(here):
+                for name, size in option.candidate.shared.items():
+                    if name in users:
+                        row[at] -= per_byte * (size - size // users[name])
+    return costs
+
+
+class Paths:
+    """The cheapest chains of options within budgets that are asked for in falling order.
+
+    A smaller budget makes nothing cheaper, so a step whose option still fits and leads to an unchanged rest
+    keeps it; only the others are worked out again.
+    """
+
+    def __init__(self, table: Sequence[Sequence[Option]], costs: Costs) -> None:
+        self._table, self._costs = table, costs
+        self._best: list[tuple[int, int] | None] = [None] * len(table) + [(0, 0)]  # cost, then scratch
+        self._taken: list[Option | None] = [None] * len(table)
+        self._budget: int | None = None
+
+    @property
+    def cost(self) -> int:
+        """What the path found last costs."""
+        assert self._best[0] is not None
+        return self._best[0][0]
+
+    def within(self, budget: int) -> list[Option] | None:
+        """The cheapest path within `budget` bytes of RAM, of equals the one with the least scratch; None if
+        there is none. No budget may be larger than the one before."""
+        assert self._budget is None or budget <= self._budget
+        begun, self._budget = self._budget is not None, budget
+        best, taken, count = self._best, self._taken, len(self._table)
+        changed = [False] * (count + 1)
+        for first in range(count - 1, -1, -1):
+            had = taken[first]
+            if begun and (had is None or (had.memory <= budget and not changed[had.after])):
                 continue
-            rest = best[option.after]
-            if rest is None:
-                continue
-            cost = option.instructions + per_byte * option.flash + rest[0]
-            if here is None or cost <= here[0]:
-                total = (cost, option.scratch + rest[1])
-                if here is None or total < here:
-                    here, taken[first] = total, option
-        best[first] = here
-    if best[0] is None:
-        return None
-    path: list[Option] = []
-    at = 0
-    while at < count:
-        option_at = taken[at]
-        assert option_at is not None
-        path.append(option_at)
-        at = option_at.after
-    return path
+            here = found = None
+            for option, cost in zip(self._table[first], self._costs[first], strict=True):
+                if option.memory > budget or (rest := best[option.after]) is None:
+                    continue
+                total = cost + rest[0]
+                if here is None or total <= here[0]:
+                    both = (total, option.scratch + rest[1])
+                    if here is None or both < here:
+                        here, found = both, option
+            changed[first] = here != best[first]
+            best[first], taken[first] = here, found
+        if best[0] is None:
+            return None
+        path: list[Option] = []
+        while (at := path[-1].after if path else 0) < count:
+            option_at = taken[at]
+            assert option_at is not None
+            path.append(option_at)
+        return path
 
 
 PER_BYTE = {"speed": 16, "ram": 16, "flash": 60}  # instructions that a byte of flash is worth
@@ -208,55 +251,41 @@ def choices_of(table: Sequence[Sequence[Option]], prefer: str, budget: int) -> l
     """`alternatives`, of the options of each step."""
     if not table:
         return [[]]
-    per_byte = PER_BYTE[prefer]
-    table, path = share(table, prefer, budget)
-    smallest, paths = least_memory(table), [path]
+    costs, path = share(table, prefer, budget)
+    paths = [path]
     if prefer == "ram":
-        most = RAM_SLACK * _instructions(paths[0])
-        least = _smallest(table, per_byte, smallest, most)
+        most = RAM_SLACK * _instructions(path)
+        least = _smallest(table, costs, least_memory(table), most)
         if least is not None:
             level = max(o.memory for o in least)
-            wider = (shortest(table, int(level * f), per_byte) for f in (1.02, 1.04, 1.07, 1.1))
+            wider = (Paths(table, costs).within(int(level * f)) for f in (1.02, 1.04, 1.07, 1.1))
             paths = [least, *(p for p in wider if p is not None and _instructions(p) <= most), *paths]
     return [[Choice(tuple(range(o.first, o.after)), o.candidate) for o in path] for path in paths]
 
 
-def share(
-    table: Sequence[Sequence[Option]], prefer: str, budget: int
-) -> tuple[list[list[Option]], list[Option]]:
-    """The same options, with shared code charged by how many layers of a good choice use it; that choice."""
+def share(table: Sequence[Sequence[Option]], prefer: str, budget: int) -> tuple[Costs, list[Option]]:
+    """What the options cost if code is charged by how many layers of a good choice use it; that choice."""
     per_byte, smallest = PER_BYTE[prefer], least_memory(table)
-    found: tuple[int, list[list[Option]], list[Option]] | None = None
-    priced = [list(here) for here in table]
+    found: tuple[int, Costs, list[Option]] | None = None
+    several: dict[str, int] = {}
     for _ in range(_ROUNDS):
-        best = shortest(priced, max(budget, smallest), per_byte)
-        assert best is not None
-        path = _balanced(priced, per_byte, smallest, best)
+        costs = costs_of(table, per_byte, several)
+        path = _balanced(Paths(table, costs), max(budget, smallest), smallest)
         code = {name: size for o in path for name, size in o.candidate.shared.items()}
         cost = _instructions(path) + per_byte * (sum(o.candidate.flash for o in path) + sum(code.values()))
         if found is not None and cost >= found[0]:
             break
-        found = cost, priced, path
+        found = cost, costs, path
         users = Counter(name for o in path for name in o.candidate.shared)
-        several = {name for name, count in users.items() if count > 1}
-        priced = [
-            [
-                o if several.isdisjoint(o.candidate.shared) else replace(o, flash=_flash(o.candidate, users))
-                for o in here
-            ]
-            for here in table
-        ]
+        split, several = several, {name: count for name, count in users.items() if count > 1}
+        if several == split:  # the same costs would give the same path
+            break
     assert found is not None
     return found[1:]
 
 
-def _flash(candidate: Candidate, users: Mapping[str, int]) -> int:
-    """Bytes that a candidate adds if its shared code is split among all of its users."""
-    return candidate.flash + sum(size // max(1, users.get(n, 0)) for n, size in candidate.shared.items())
-
-
 def _smallest(
-    table: Sequence[Sequence[Option]], per_byte: int, smallest: int, most: float
+    table: Sequence[Sequence[Option]], costs: Costs, smallest: int, most: float
 ) -> list[Option] | None:
     """The path of the smallest budget whose instructions stay within `most`."""
     levels = sorted({o.memory for here in table for o in here if o.memory >= smallest})
@@ -264,7 +293,7 @@ def _smallest(
     low, high = 0, len(levels)
     while low < high:  # instructions fall as the budget grows
         middle = (low + high) // 2
-        path = shortest(table, levels[middle], per_byte)
+        path = Paths(table, costs).within(levels[middle])
         if path is not None and _instructions(path) <= most:
             found, high = path, middle
         else:
@@ -272,28 +301,29 @@ def _smallest(
     return found
 
 
-def _balanced(
-    table: Sequence[Sequence[Option]], per_byte: int, smallest: int, best: list[Option]
-) -> list[Option]:
-    """The path with the best trade between cost and memory, over budgets that grow by _STEP."""
-    cost, top = _cost(best, per_byte), max(o.memory for o in best)
+def _balanced(paths: Paths, budget: int, smallest: int) -> list[Option]:
+    """The path with the best trade between cost and memory, over budgets that grow by _STEP up to `budget`;
+    of equals the cheapest, then the smallest."""
+    path = paths.within(budget)
+    assert path is not None
+    chosen, cost, most = path, paths.cost, max(o.memory for o in path)
     levels, level = [], float(smallest)
-    while level < top:
+    while level < most:
         levels.append(int(level))
         level *= _STEP
-    paths: list[list[Option]] = []
+    dearest = least = 1 + RAM_WEIGHT * most / smallest  # the scores of `chosen`, and of the first path
     while levels:  # downwards: a path is the cheapest for every budget from what it needs up
-        path = shortest(table, levels[-1], per_byte)
+        if paths.cost / cost + RAM_WEIGHT * smallest / smallest > least:  # costs only grow from here
+            break
+        path = paths.within(levels[-1])
         assert path is not None
-        paths.insert(0, path)
         needed = max(o.memory for o in path)
+        score = paths.cost / cost + RAM_WEIGHT * needed / smallest
+        if score < least or (score == least and least < dearest):
+            chosen, least = path, score
         while levels and levels[-1] >= needed:
             levels.pop()
-
-    def score(path: Sequence[Option]) -> float:
-        return _cost(path, per_byte) / cost + RAM_WEIGHT * max(o.memory for o in path) / smallest
-
-    return min((best, *paths), key=score)
+    return chosen
 
 
 def least_memory(table: Sequence[Sequence[Option]]) -> int:
@@ -306,7 +336,3 @@ def least_memory(table: Sequence[Sequence[Option]]) -> int:
 
 def _instructions(path: Sequence[Option]) -> int:
     return sum(o.instructions for o in path)
-
-
-def _cost(path: Sequence[Option], per_byte: int) -> int:
-    return sum(o.instructions + per_byte * o.flash for o in path)

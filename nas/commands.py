@@ -62,7 +62,20 @@ def parse_time(text: str) -> tuple[float | None, float | None]:
 )
 @click.option("--seed", default=0, show_default=True)
 @click.option("--quick", is_flag=True, help="A much smaller search, to see that everything works.")
+@click.option(
+    "--weights-bits",
+    "bits",
+    type=click.Choice(["8", "4"]),
+    default="8",
+    show_default=True,
+    help="4: also deliver the winner with weights of four bits, trained on them and measured.",
+)
 @click.option("--figures", is_flag=True, help="Only draw figures that need no training.")
+@click.option(
+    "--rank",
+    type=click.IntRange(3),
+    help="Only measure how well inherited accuracy ranks networks, on this many trained alone (10, say).",
+)
 @click.option("--check", is_flag=True, help="Only judge the predictions of RAM, flash and run time.")
 @click.option("--learned", default=24, show_default=True, help="With --check: networks to learn from.")
 @click.option("--judged", default=40, show_default=True, help="With --check: networks to judge by.")
@@ -81,7 +94,9 @@ def search(
     folder: Path,
     seed: int,
     quick: bool,
+    bits: str,
     figures: bool,
+    rank: int | None,
     check: bool,
     learned: int,
     judged: int,
@@ -101,6 +116,12 @@ def search(
 
         for path in (*stage_one_figures(folder, seed=seed), *comparison_figures(folder)):
             click.echo(path)
+        return
+    if rank is not None:
+        from tinyhil.nas.datasets import load
+        from tinyhil.nas.rank import rank_on
+
+        click.echo(rank_on(load(data), folder, rank, seed, lambda text: click.echo(text, err=True)))
         return
     from tinyhil.harness.sweep.workers import open_workers
 
@@ -132,6 +153,7 @@ def search(
         quick,
         not hardware,
         device,
+        int(bits),
     )
     with open_workers(executor, jobs) as workers:
         run_search(request, folder, workers, lambda text: click.echo(text, err=True))

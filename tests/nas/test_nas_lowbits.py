@@ -12,12 +12,16 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install '.[nas]'")
 
 from tinyhil.harness.model.graph import DType  # noqa: E402
+from tinyhil.harness.model.oracle import has_tflm, tflm_run  # noqa: E402
+from tinyhil.harness.model.reference import Interpreter  # noqa: E402
 from tinyhil.harness.model.requantise import weighted_layers  # noqa: E402
+from tinyhil.harness.model.tflite_reader import read_tflite  # noqa: E402
 from tinyhil.harness.sweep.workers import open_workers  # noqa: E402
 from tinyhil.nas.arch import parse  # noqa: E402
 from tinyhil.nas.deliver import to_int8, write_card  # noqa: E402
 from tinyhil.nas.lowbits import OnGrid, deliver_int4, narrowed, on_grid, settled  # noqa: E402
 from tinyhil.nas.meter import HarnessMeter  # noqa: E402
+from tinyhil.nas.quantize import quantize_images  # noqa: E402
 from tinyhil.nas.synthetic import figures  # noqa: E402
 from tinyhil.nas.torchnet import Net, to_float  # noqa: E402
 from tinyhil.nas.train import Recipe, tune  # noqa: E402
@@ -83,6 +87,11 @@ def test_the_winner_is_delivered_in_four_bits_exact_and_beside_its_eight(net: Ne
     assert narrow.delivered.measured.flash != narrow.int8.flash
     eight = tmp_path / "sampled" / "winner-int8.tflite"
     assert narrow.delivered.path.stat().st_size < eight.stat().st_size
+    content = narrow.delivered.path.read_bytes()
+    graph = read_tflite(content, "winner")
+    image = quantize_images(DATA.test.images[:1], graph)
+    if has_tflm():
+        np.testing.assert_array_equal(tflm_run(content, [image])[0], Interpreter(graph)(image)[0])
     assert any((tmp_path / "c-int4").glob("*.c"))
     write_card(tmp_path, "Card", {"weights of four bits": str(narrow)}, [narrow.delivered])
     card = (tmp_path / "card.md").read_text()

@@ -108,7 +108,10 @@ def _part(arrays: dict[str, npt.NDArray[np.generic]], prefix: str, path: Path) -
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or images.shape[1] != images.shape[2] or not len(images):
-        raise UsageError(f"{path}: `{prefix}images` must be square [N,H,W,C], not {list(images.shape)}")
+        raise UsageError(
+            f"{path}: `{prefix}images` must be square [N,H,W,C], not {list(images.shape)}; "
+            "pad or resize them: the networks searched take square inputs"
+        )
     if int(labels.min()) < 0:
         raise UsageError(f"{path}: `{prefix}labels` must not be negative")
     if images.dtype == np.uint8:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -66,7 +67,9 @@ def test_a_breakpoint_stops_either_version_of_the_unit(kind: str, after: int, pl
         target.reset_and_halt()
         target.set_breakpoint(code + after)
         target.resume()
-        while not target.is_halted():
-            pass
+        patience = Deadline.after(30)
+        while not target.is_halted() and not patience.expired:
+            time.sleep(0.001)
+        assert target.is_halted()
         assert target.read_core_register("pc") == code + after
         target.remove_breakpoint(code + after)

@@ -25,12 +25,14 @@ WRAPPER = 60  # a helper of fewer bytes only passes sizes to shared code, from a
 @dataclass(frozen=True)
 class Built:
     """What the linker made of one network, in bytes: helper functions by name; per layer, how many
-    operators are in it and its own function and data; the stack that was touched, and the static RAM."""
+    operators are in it and its own function and data; the stack that was touched, and the static RAM.
+    `loops` names the helper with the loops of each layer, "" where it has none."""
 
     helpers: Mapping[str, int]
     own: tuple[tuple[int, int], ...]
     stack: int
     static: int
+    loops: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,11 @@ def learn(plans: Sequence[Planned], built: Sequence[Built], flashes: Sequence[in
             if name.removesuffix(".c") in one.helpers:
                 ratios[helper_kind(name)].append(one.helpers[name.removesuffix(".c")] / estimate)
         if [len(layer.parts) for layer in plan.layers] == [count for count, _ in one.own]:
+            for layer, loops in zip(plan.layers, one.loops, strict=False):
+                for name in filter(is_block, layer.shared or {}):
+                    if loops in one.helpers:
+                        helpers[name] = one.helpers[loops]
+                        ratios[helper_kind(name)].append(helpers[name] / (layer.shared or {})[name])
             for layer, (_, size) in zip(plan.layers, one.own, strict=True):
                 for kind in (kind_of(layer), family(layer.kernel)):
                     own[kind].append(size - layer.flash)
@@ -128,8 +135,20 @@ def _single(layer: PlannedLayer) -> bool:
     return not (tile.isdigit() and heights) or int(tile) >= heights[0]
 
 
+def is_block(name: str) -> bool:
+    """Whether a plan's name for a helper is that of a block's loops: the kernel, and what it computes."""
+    return ": " in name
+
+
 def helper_kind(name: str) -> str:
-    """A helper's name without its sizes: `th_gemm_p4c2k6_rv_8_1.c` is a `th_gemm_p4c2k`."""
+    """A helper's name without its sizes: `th_gemm_p4c2k6_rv_8_1.c` is a `th_gemm_p4c2k`; of a block's loops
+    the kernel, the stride, and whether they take the rows in several tiles."""
+    if is_block(name):
+        kernel, _, shape = name.partition(": ")
+        stride, height = re.search(r"stride (\d)", shape), re.match(r"(\d+)x", shape.rpartition("-> ")[2])
+        tile = kernel.rpartition(" x")[2]
+        several = bool(height) and tile.isdigit() and int(tile) < int(height[1] if height else 0)
+        return f"{family(kernel)} {stride[1] if stride else ''} {'several' if several else 'one'}"
     found = re.match(r"th_[a-z]+(_p\dc\d[uk])?", name)
     return found.group() if found else name
 

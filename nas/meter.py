@@ -94,10 +94,11 @@ class HarnessMeter:
 
     def _built(self, record: Measurement) -> Built | None:
         build = record.provenance.get("build_id", "")
-        path = self._runner.settings.cache / "firmware" / build / "firmware.elf"
+        folder = self._runner.settings.cache / "firmware" / build
+        path, source = folder / "firmware.elf", folder / "src" / "layers.c"
         if not build or not path.exists():  # built on another machine
             return None
-        return built_from(record, read_image(path))
+        return built_from(record, read_image(path), source.read_text() if source.exists() else "")
 
     def _write(self, arch: Arch) -> Path:
         name = "net-" + hashlib.sha256(str(arch).encode()).hexdigest()[:12]
@@ -134,11 +135,13 @@ def measured_from(arch: Arch, record: Measurement) -> Measured:
 
 
 _LAYER = re.compile(r"layer_(\d+)_")
-_HELPER = re.compile(r"th_(gemm|dw|expand|dense)")
+_HELPER = re.compile(r"th_(gemm|dw|expand|dense|sort|block)")
+_LOOPS = re.compile(r"th_block_\w+(?=\()")
 
 
-def built_from(record: Measurement, image: Image) -> Built | None:
-    """The code sizes in `image`, the firmware of `record`; None where its layers cannot be told apart."""
+def built_from(record: Measurement, image: Image, source: str = "") -> Built | None:
+    """The code sizes in `image`, the firmware of `record`, whose layers are the C text `source`; None where
+    its layers cannot be told apart."""
     own: dict[int, int] = defaultdict(int)
     for name, symbol in image.symbols.items():
         if found := _LAYER.match(name):
@@ -148,7 +151,20 @@ def built_from(record: Measurement, image: Image) -> Built | None:
     helpers = {name: symbol.size for name, symbol in image.symbols.items() if _HELPER.match(name)}
     counts = [row.op.count("+") + 1 for row in record.layers]
     rows = tuple((count, own[at]) for at, count in enumerate(counts))
-    return Built(helpers, rows, record.peak_ram.stack, record.peak_ram.static)
+    loops = _called(source, len(rows))
+    return Built(helpers, rows, record.peak_ram.stack, record.peak_ram.static, loops)
+
+
+def _called(source: str, count: int) -> tuple[str, ...]:
+    """The helper with the loops of each of `count` layers in the C text `source`, "" where there is none."""
+    found = [""] * count
+    layer = None
+    for line in source.splitlines():
+        if not line.startswith((" ", "}")) and (begun := _LAYER.search(line)):
+            layer = int(begun[1])
+        elif layer is not None and (call := _LOOPS.search(line)):
+            found[layer] = call[0]
+    return tuple(found)
 
 
 def _cost(row: Measurement | LayerResult, unit: str) -> int | None:
@@ -182,7 +198,7 @@ def from_json(row: Mapping[str, Any]) -> Measured:
     figures = (int(row["ram"]), int(row["planned"]), int(row["flash"]))
     built = row["built"] and Built(
         dict(row["built"]["helpers"]), tuple((int(n), int(size)) for n, size in row["built"]["own"]),
-        int(row["built"]["stack"]), int(row["built"]["static"]),
+        int(row["built"]["stack"]), int(row["built"]["static"]), tuple(row["built"].get("loops", ())),
     )  # fmt: skip
     return Measured(sample, str(row["unit"]), *figures, tuple(map(int, row["layers"])), built)
 

@@ -6,6 +6,7 @@ import pytest
 
 from tinyhil.nas.arch import Kind, Layer
 from tinyhil.nas.codesize import Built, helper_kind, learn
+from tinyhil.nas.meter import _called
 from tinyhil.nas.planning import Planned, PlannedLayer
 
 POINTWISE = Layer("p", Kind.POINTWISE, 1, 1, 8, 16, 8, 8, relu6=True)
@@ -70,3 +71,38 @@ def test_sizes_in_a_helpers_name_are_left_out_of_its_kind() -> None:
     assert helper_kind("th_gemm_p3c2u8_rv.c") == "th_gemm_p3c2u"
     assert helper_kind("th_dw_7x7s11_12_1x3_96_p12.c") == "th_dw"
     assert helper_kind("other") == "other"
+
+
+def test_the_loops_of_a_block_are_known_by_the_layer_that_calls_them() -> None:
+    def block(size: int) -> tuple[PlannedLayer, str]:
+        name = f"conv+dw x{size}: {size}x{size}x8, conv -> depthwise 3x3 stride 1 -> {size}x{size}x48."
+        return PlannedLayer("conv+dw", 1, 500, {name: 250}, (POINTWISE,)), name
+
+    (small, small_name), (large, large_name) = block(4), block(8)
+    plan = planned(small, add(), large)
+    own = ((1, 590), (1, 210), (1, 590))
+    one = Built({"th_block_aa": 300, "th_block_bb": 340}, own, 300, 48, ("th_block_aa", "", "th_block_bb"))
+    sizes = learn([plan], [one], [RUNTIME + 640 + 1390])
+    assert (sizes.helpers[small_name], sizes.helpers[large_name]) == (300, 340)
+    assert sizes.flash(planned(large, add())) == RUNTIME + 340 + 590 + 210
+    assert sizes.flash(planned(block(6)[0])) == RUNTIME + 320 + 590, "not built: the mean of its kind"
+    assert helper_kind(small_name) == helper_kind(large_name) == "conv+dw 1 one"
+    assert helper_kind(small_name.replace("x4:", "x2:")) == "conv+dw 1 several"
+
+
+def test_which_loops_a_layer_calls_is_read_from_its_c_text() -> None:
+    text = """
+static const int8_t layer_00_conv_stream[] = {1, 2};
+static void layer_00_conv(const int8_t *x0, int8_t *y) {
+    th_block_aa(x0, y, layer_00_conv_stream);
+}
+
+static void layer_01_add(const int8_t *x0, int8_t *y) {
+    th_add(x0, y);
+}
+
+static void layer_02_conv(const int8_t *x0, int8_t *y) {
+    th_block_bb(x0, y, 0);
+}
+"""
+    assert _called(text, 3) == ("th_block_aa", "", "th_block_bb")

@@ -14,6 +14,7 @@ from bench_injections import (
     erase_does_nothing,
     firmware_with,
     flashed,
+    garbage,
     noise,
     port_is_missing,
     port_is_open_elsewhere,
@@ -99,7 +100,7 @@ FAULTS = (
     ),
     Fault(
         "garbage on the UART",
-        flashed(transmit(lambda: noise(1.0))),
+        flashed(transmit(garbage)),
         BENCH,
         "BadFrame.*damaged frames",
         kept=True,

@@ -117,6 +117,13 @@ def noise(rate: float) -> Callable[[bytes], bytes]:
     return lambda data: bytes(source.randrange(256) if source.random() < rate else byte for byte in data)
 
 
+def garbage() -> Callable[[bytes], bytes]:
+    """Every byte is another one. Each burst ends in a zero, as noise does sooner or later: until then nothing
+    tells it from silence."""
+    change = noise(1.0)
+    return lambda data: change(data) + b"\0"
+
+
 def transmit(make: Callable[[], Callable[[bytes], bytes]]) -> Callable[[Bench], None]:
     """Puts a fresh change of the line in."""
     return lambda bench: setattr(bench.faults, "transmit", make())

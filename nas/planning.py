@@ -129,6 +129,10 @@ class EngineNeeds:
             self._plans[arch] = Planned(schedule.arena, flash_of(schedule), macs, tuple(rows))
         return self._plans[arch]
 
+    def forget_plans(self) -> None:
+        """Drop the plans of whole networks; what is known of chains of layers stays."""
+        self._plans.clear()
+
     def schedule(self, arch: Arch) -> Schedule:
         """The engine's plan for `arch`."""
         every = tuple(layers(arch))

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
+import time
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
+import psutil
 import pytest
 from small_network import INPUT, OUTPUT, BuildNetwork
 
@@ -183,6 +187,37 @@ def test_a_firmware_that_hangs_ends_at_the_deadline(qemu: QemuTarget, build_netw
     with pytest.raises(NoAnswer, match=r"no answer to Run .* in layer 1 \(reverse\)"):
         qemu.run(firmware, JOB, deadline)
     assert deadline.expired
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
+def test_an_emulator_does_not_outlive_its_killed_harness(
+    qemu: QemuTarget, build_network: BuildNetwork
+) -> None:
+    firmware = build_network("for (;;) {}")
+    harness = get_context("spawn").Process(target=qemu.run, args=(firmware, JOB, Deadline.after(300)))
+    harness.start()
+    limit = Deadline.after(120)
+    while not (spinning := _spinning(psutil.Process(harness.pid).children())):
+        assert harness.is_alive()
+        assert not limit.expired
+        time.sleep(0.05)
+    harness.kill()
+    harness.join()
+    while any(_runs(emulator) for emulator in spinning):
+        assert not limit.expired
+        time.sleep(0.05)
+
+
+def _spinning(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Emulators that have had half a second of the processor: they have started, and the firmware runs."""
+    return [p for p in processes if p.name().startswith("qemu") and p.cpu_times().user > 0.5]
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_a_firmware_that_never_says_hello_ends_at_the_deadline(

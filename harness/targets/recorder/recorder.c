@@ -16,6 +16,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __linux__
+#include <signal.h>
+#include <sys/prctl.h>
+#endif
 
 QEMU_PLUGIN_EXPORT int qemu_plugin_version = QEMU_PLUGIN_API;
 
@@ -206,6 +210,9 @@ static bool parse_argument(const char *argument, const char **out) {
 QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, char **argv) {
     const char *out = NULL;
     (void)info;
+#ifdef __linux__
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a harness that was killed must not leave an emulator spinning */
+#endif
     for (int i = 0; i < argc; i++)
         if (!parse_argument(argv[i], &out)) {
             fprintf(stderr, "tinyhil recorder: cannot make sense of the argument '%s'\n", argv[i]);

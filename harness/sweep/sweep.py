@@ -20,7 +20,7 @@ from tinyhil.harness.build import Firmware, Program, build, firmware_id
 from tinyhil.harness.deadline import Deadline
 from tinyhil.harness.engine import Engine
 from tinyhil.harness.engines import get_engine, table_of
-from tinyhil.harness.measure import Case, Network
+from tinyhil.harness.measure import Case, Network, failed
 from tinyhil.harness.model import read_tflite, write_tflite
 from tinyhil.harness.model.random_graphs import random_layer
 from tinyhil.harness.runner import Runner
@@ -85,8 +85,8 @@ class Sweep:
             self._collect(wait(self._pending, return_when="FIRST_COMPLETED").done)
         self._fill_rows()
         place = {str(item): number for number, item in enumerate(self.items)}
-        for failed in (self._outcome.failures, self._outcome.bench):
-            failed.sort(key=lambda failure: place[failure[0]])
+        for troubles in (self._outcome.failures, self._outcome.bench):
+            troubles.sort(key=lambda one: place[one[0]])
         return self._outcome
 
     def _begin(self, part: Sequence[Item], number: int) -> None:
@@ -131,8 +131,11 @@ class Sweep:
         mode = self.runner.target(case.board).mode
         try:
             program = self.runner.program(case)
-        except MissingTool:
-            raise
+        except MissingTool as error:  # what this engine needs; the others go on
+            self._outcome.rows[item] = failed(case, error, mode)
+            self._outcome.bench.append((str(item), error.code, str(error)))
+            self.say.finished("generate", str(item), error.code)
+            return None
         except TinyhilError as error:
             record = trouble(case, error, mode, "")
             self._outcome.failures.append((str(item), error.code, str(error)))

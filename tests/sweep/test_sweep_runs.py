@@ -95,6 +95,15 @@ def test_a_sweep_killed_at_any_moment_goes_on_and_has_everything_once(tmp_path: 
     assert len(after) == len(set(after)) == 8
 
 
+def test_an_engine_whose_kit_is_missing_stops_no_other(tmp_path: Path) -> None:
+    text = plan(tmp_path, 1).read_text().replace('"tinyengine"', '"cmsis-nn", "tinyengine"')
+    (tmp_path / "plan.toml").write_text(text)
+    done = sweep(tmp_path)
+    assert done.returncode == 10, done.stderr
+    assert "4 items: 2 measured, 2 left to do, the bench failed" in done.stdout
+    assert "MissingTool × 2" in done.stdout
+
+
 def test_failures_keep_their_first_cause_and_are_not_repeated_silently(tmp_path: Path) -> None:
     plan(tmp_path, 1)
     first = sweep(tmp_path, "--timeout", "0.001")

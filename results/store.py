@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import sqlite3
 import threading
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,15 +18,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
 
 from tinyhil.errors import StoreError, UsageError
+from tinyhil.results import database
 from tinyhil.results.provenance import split
 from tinyhil.results.record import Measurement
-from tinyhil.results.schema import APPLICATION_ID, MIGRATIONS
-
-BUSY_SECONDS = 60.0
-"""How long a writer waits for another; one record takes milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -57,27 +51,11 @@ class Store:
         cannot be written. The file is never overwritten.
         """
         path = Path(path)
-        if readonly and not path.is_file():
-            raise StoreError(f"{path}: no results file; `tinyhil run` or `pytest --board=…` makes one")
-        if not readonly:
-            _make_folder(path.parent)
-        with _told(path):
-            connection = _connect(path, readonly)
-            try:
-                _check_header(path, connection, readonly)
-                if not readonly:
-                    _use_wal(connection)
-                    connection.execute("PRAGMA synchronous = FULL")
-                    connection.execute("PRAGMA foreign_keys = ON")
-                    _migrate(connection)
-            except BaseException:
-                connection.close()
-                raise
-        return cls(path, connection, readonly)
+        return cls(path, database.connect(path, readonly), readonly)
 
     def close(self) -> None:
         """Close the file; nothing is pending, every `add` was committed."""
-        with self._lock, _told(self.path):
+        with self._lock, database.told(self.path):
             self._connection.close()
 
     def __enter__(self) -> Self:
@@ -155,7 +133,7 @@ class Store:
 
     def by_build(self, *, failed: bool = False) -> dict[tuple[str, str], int]:
         """(build id, mode) → the newest good record's id, or with `failed` the newest failed one's."""
-        with self._lock, _told(self.path):
+        with self._lock, database.told(self.path):
             rows = self._connection.execute(
                 "SELECT json_extract(builds.content, '$.build_id') AS firmware, mode, max(measurements.id)"
                 " FROM builds JOIN measurements ON measurements.build = builds.hash"
@@ -167,7 +145,7 @@ class Store:
     def records(self, ids: Iterable[int]) -> dict[int, Measurement]:
         """The records with these ids, by id; ids that are not in the file are left out."""
         words = json.dumps(sorted(set(ids)))
-        with self._lock, _told(self.path):
+        with self._lock, database.told(self.path):
             there = self._connection.execute(
                 "SELECT id FROM measurements WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id",
                 [words],
@@ -202,21 +180,21 @@ class Store:
 
     def baselines(self) -> list[Baseline]:
         """All saved names, newest first."""
-        with self._lock, _told(self.path):
+        with self._lock, database.told(self.path):
             rows = self._connection.execute(
                 "SELECT name, max(saved), count(*) FROM baselines GROUP BY name ORDER BY 2 DESC, 1"
             ).fetchall()
         return [Baseline(*row) for row in rows]
 
     def __len__(self) -> int:
-        with self._lock, _told(self.path):
+        with self._lock, database.told(self.path):
             return int(self._connection.execute("SELECT count(*) FROM measurements").fetchone()[0])
 
     @contextmanager
     def _write(self) -> Iterator[None]:
         if self.readonly:
             raise StoreError(f"{self.path} was opened read-only")
-        with self._lock, _told(self.path), _transaction(self._connection):
+        with self._lock, database.told(self.path), database.transaction(self._connection):
             yield
 
     def _insert(self, record: Measurement) -> int:
@@ -262,7 +240,7 @@ class Store:
 
     def _read(self, ids: str, values: Sequence[Any]) -> list[Measurement]:
         """The records whose id the SELECT `ids` gives, oldest first."""
-        with self._lock, _told(self.path):
+        with self._lock, database.told(self.path):
             rows = self._connection.execute(
                 "SELECT record, builds.content, environments.content,"
                 " (SELECT json_group_array(value) FROM"
@@ -292,107 +270,3 @@ def _conditions(revision: str | None, **words: str | None) -> tuple[str, list[An
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"{folder}: cannot make the folder of the results file: {error.strerror}") from error
-
-
-def _connect(path: Path, readonly: bool) -> sqlite3.Connection:
-    mode = "ro" if readonly else "rwc"
-    # A finished file in a folder that may not be written has no room for the WAL's index, and
-    # needs none: without a WAL nobody is writing.
-    if readonly and not _is_writable(path.parent) and not path.with_name(path.name + "-wal").exists():
-        mode = "ro&immutable=1"
-    uri = f"file:{quote(str(path.resolve()))}?mode={mode}"
-    return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-
-
-def _is_writable(folder: Path) -> bool:
-    return os.access(folder, os.W_OK)
-
-
-def _check_header(path: Path, connection: sqlite3.Connection, readonly: bool) -> None:
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if application != APPLICATION_ID and (tables or application or readonly):
-        raise StoreError(f"{path} is not a tinyhil results file; give another path, it was left as it is")
-    if version > len(MIGRATIONS):
-        raise StoreError(
-            f"{path} was written by a newer tinyhil (file version {version}, this one knows"
-            f" {len(MIGRATIONS)}); update tinyhil or give another path. The file was left as it is"
-        )
-    if readonly and version < len(MIGRATIONS):
-        raise StoreError(
-            f"{path} has the older file version {version}; any `tinyhil run` on it brings it up to date"
-        )
-
-
-def _use_wal(connection: sqlite3.Connection) -> None:
-    """Write-ahead logging, kept by the file. The switch needs the file alone and does not wait for
-    that by itself, so the first writers of a new file take turns here."""
-    end = time.monotonic() + BUSY_SECONDS
-    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > end:
-                raise
-            time.sleep(0.01)
-
-
-def _migrate(connection: sqlite3.Connection) -> None:
-    if connection.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS):
-        return
-    with _transaction(connection):  # the version is read again: another process may have been faster
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        for script in MIGRATIONS[version:]:
-            for statement in filter(str.strip, script.split(";")):
-                connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All or nothing. IMMEDIATE: waits for other writers now, not in the middle."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """SQLite's errors as StoreError, with the likely cause and what to do."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        name = getattr(error, "sqlite_errorname", "")
-        raise StoreError(f"{path}: {error}. {_advice(name)}") from error
-    except OSError as error:
-        raise StoreError(f"{path}: {error.strerror or error}") from error
-    except json.JSONDecodeError as error:
-        raise StoreError(f"{path}: a record is damaged: {error}") from error
-
-
-def _advice(name: str) -> str:
-    if name.startswith("SQLITE_FULL"):
-        return "The disk is full; what was stored before is safe. Free some space and run again"
-    if name.startswith("SQLITE_IOERR"):
-        return "The disk did not take it (full, over quota or failing); what was stored before is safe"
-    if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-        return "The file is corrupted or not a results file; it was left as it is. Move it away and run again"
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return f"Another process kept it locked for {BUSY_SECONDS:.0f} s; end it or give another path"
-    if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
-        return "It cannot be opened for writing; check the path and its permissions"
-    return "The file was left as it is"

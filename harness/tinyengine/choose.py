@@ -110,15 +110,30 @@ def options_at(
     for after in range(first + 1, min(first + longest, len(program.steps)) + 1):
         if not is_chain(program, lives, first, after):
             break
-        works = chain_works(program.steps[first:after])
-        for kernel in kernels:
-            if after > first + 1 and not _joins(program.steps[first:after]):
-                continue
-            for c in kernel.candidates(works, target):
-                memory = memory_of(program, lives, first, after, c)
-                flash = c.flash + sum(c.shared.values())  # in full, until it is known who shares it
-                here.append(Option(first, after, c, memory, c.instructions, flash, c.scratch))
+        here += options_of(program, lives, first, after, kernels, target)
     return here
+
+
+def options_of(
+    program: Program,
+    lives: dict[int, tuple[int, int]],
+    first: int,
+    after: int,
+    kernels: Sequence[Kernel],
+    target: Target,
+) -> list[Option]:
+    """Every candidate of the chain of the steps [first, after)."""
+    steps = program.steps[first:after]
+    if not _joins(steps):
+        return []
+    works = chain_works(steps)
+    found: list[Option] = []
+    for kernel in kernels:
+        for c in kernel.candidates(works, target):
+            memory = memory_of(program, lives, first, after, c)
+            flash = c.flash + sum(c.shared.values())  # in full, until it is known who shares it
+            found.append(Option(first, after, c, memory, c.instructions, flash, c.scratch))
+    return found
 
 
 def chain_works(steps: Sequence[Step]) -> list[Work]:

@@ -31,8 +31,8 @@ from tinyhil.harness.model.tflite_reader import read_tflite
 from tinyhil.harness.samples import samples
 from tinyhil.harness.targets.recorder import parse
 from tinyhil.harness.targets.target import Job, RawRun, Target
+from tinyhil.harness.timing.block_costs import CORES
 from tinyhil.harness.timing.conditions import conditions_of
-from tinyhil.harness.timing.estimate import CORES
 from tinyhil.harness.timing.estimate import Estimate as Cycles
 from tinyhil.harness.timing.runs import RunEstimate, estimate_runs
 from tinyhil.results.record import (

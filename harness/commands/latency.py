@@ -24,8 +24,9 @@ from tinyhil.harness.targets.qemu import QemuTarget
 from tinyhil.harness.targets.recorder import Segment, parse
 from tinyhil.harness.targets.target import Job
 from tinyhil.harness.timing import llvm_mca
+from tinyhil.harness.timing.block_costs import BlockCosts, block_costs
 from tinyhil.harness.timing.calibrate import Sample, current_penalties, fit, sample, write_penalties
-from tinyhil.harness.timing.estimate import BlockCosts, Estimate, block_costs, estimate_segment, total
+from tinyhil.harness.timing.estimate import Estimate, estimate_segment, total
 from tinyhil.harness.timing.explain import as_text
 from tinyhil.harness.timing.explain import explain as explain_segments
 from tinyhil.harness.timing.image import load_elf

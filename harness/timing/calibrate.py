@@ -10,7 +10,8 @@ import numpy as np
 
 from tinyhil.errors import UsageError
 from tinyhil.harness.targets.recorder import Segment
-from tinyhil.harness.timing.estimate import BlockCosts, Estimate, estimate_segment, total
+from tinyhil.harness.timing.block_costs import BlockCosts
+from tinyhil.harness.timing.estimate import Estimate, estimate_segment, total
 
 #: The keys of `[timing]` that are fitted, and the part of an estimate that each one scales.
 FITTED: Mapping[str, str] = {"flash_line": "flash", "ram_line": "sram"}

@@ -11,8 +11,9 @@ import click
 from tinyhil.errors import UsageError
 from tinyhil.harness.boards import Board, boards_folder, get_board, parse_board
 from tinyhil.harness.targets.recorder import Trace, parse
+from tinyhil.harness.timing.block_costs import BlockCosts, block_costs
 from tinyhil.harness.timing.conditions import Conditions
-from tinyhil.harness.timing.estimate import BlockCosts, Estimate, block_costs, estimate_segment, total
+from tinyhil.harness.timing.estimate import Estimate, estimate_segment, total
 from tinyhil.harness.timing.explain import as_text, explain
 from tinyhil.harness.timing.image import Image, load_image
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from tinyhil.harness.targets.recorder.trace import Segment
+from tinyhil.harness.timing.block_costs import BlockCosts
 from tinyhil.harness.timing.decode import Instruction, decode_block, disassemble
-from tinyhil.harness.timing.estimate import BlockCosts, estimate_segment
+from tinyhil.harness.timing.estimate import estimate_segment
 from tinyhil.harness.timing.image import Image
 from tinyhil.harness.timing.rules import Issue
 

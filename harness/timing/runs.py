@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from tinyhil.harness.build.firmware import Firmware
 from tinyhil.harness.targets.counts import marks_of, split_runs
 from tinyhil.harness.targets.recorder import Segment, Trace
+from tinyhil.harness.timing.block_costs import block_costs
 from tinyhil.harness.timing.conditions import Conditions
 from tinyhil.harness.timing.decode import is_cut
-from tinyhil.harness.timing.estimate import Estimate, block_costs, estimate_segment, total
+from tinyhil.harness.timing.estimate import Estimate, estimate_segment, total
 from tinyhil.harness.timing.image import load_elf
 
 

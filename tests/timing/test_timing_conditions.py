@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from tinyhil.errors import UsageError
 from tinyhil.harness.boards import Board, all_boards, get_board
 from tinyhil.harness.targets.recorder import Trace, cache_models, parse_text
+from tinyhil.harness.timing.block_costs import CORES
 from tinyhil.harness.timing.commands import timing
 from tinyhil.harness.timing.conditions import Conditions, conditions_of
-from tinyhil.harness.timing.estimate import CORES, Estimate, estimate
+from tinyhil.harness.timing.estimate import Estimate, estimate
 from tinyhil.harness.timing.memory import memory_timing
 
 MODELLED = [name for name, board in all_boards().items() if board.core in CORES]

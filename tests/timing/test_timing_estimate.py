@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tinyhil.errors import UsageError
 from tinyhil.harness.boards import Board, get_board
 from tinyhil.harness.targets.recorder import Trace, parse_text
-from tinyhil.harness.timing.estimate import block_costs, estimate, total
+from tinyhil.harness.timing.block_costs import block_costs
+from tinyhil.harness.timing.estimate import estimate, total
 from tinyhil.harness.timing.explain import as_text, explain
 from tinyhil.harness.timing.image import Image, load_image
 from tinyhil.harness.timing.memory import memory_timing

@@ -8,7 +8,7 @@ import pytest
 
 from tinyhil.errors import MissingTool
 from tinyhil.harness.timing import llvm_mca
-from tinyhil.harness.timing.estimate import CORES
+from tinyhil.harness.timing.block_costs import CORES
 from tinyhil.harness.timing.explain import HotBlock
 
 # ldr.w r9, [r1], #4; sxtb16 r3, r2; smlad r5, r12, r11, r5; bne

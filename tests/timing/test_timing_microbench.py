@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
+from tinyhil.harness.timing.block_costs import CORES
 from tinyhil.harness.timing.decode import decode_block
-from tinyhil.harness.timing.estimate import CORES
 from tinyhil.harness.timing.image import Image, load_elf
 from tinyhil.harness.timing.microbench import loops, microbench_sources
 from tinyhil.harness.timing.rules import SOURCES

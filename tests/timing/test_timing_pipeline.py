@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tinyhil.harness.timing.block_costs import CORES
 from tinyhil.harness.timing.cortex_m7 import CortexM7
 from tinyhil.harness.timing.decode import decode_block
-from tinyhil.harness.timing.estimate import CORES
 from tinyhil.harness.timing.explain import work_of
 
 REGISTERS = st.integers(2, 7)

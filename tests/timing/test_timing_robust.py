@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from tinyhil.errors import UsageError
 from tinyhil.harness.boards import all_boards, get_board
 from tinyhil.harness.targets.recorder import Block, Trace, parse, parse_text
+from tinyhil.harness.timing.block_costs import CORES, block_costs
 from tinyhil.harness.timing.commands import timing
 from tinyhil.harness.timing.decode import decode_block
-from tinyhil.harness.timing.estimate import CORES, block_costs, estimate
+from tinyhil.harness.timing.estimate import estimate
 from tinyhil.harness.timing.explain import as_text, explain
 from tinyhil.harness.timing.image import Image
 

@@ -41,10 +41,8 @@ def tool(name: str) -> str:
     return found
 
 
-def make_library(
-    folder: Path, core: str, flags: Sequence[str], source: Path = CONTRACT / "contract.c"
-) -> Path:
-    """libcontract.a in `folder`, compiled from `source` for `core` with the flags as they are."""
+def make_library(folder: Path, core: str, flags: Sequence[str]) -> Path:
+    """libcontract.a in `folder`, compiled for `core` with the flags as they are."""
     prefix = "" if core == "native" else "arm-none-eabi-"
     command = [
         tool(f"{prefix}gcc"),

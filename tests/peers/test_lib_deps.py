@@ -35,7 +35,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The contract library as a PlatformIO package: sources, headers and a manifest."""
     folder = tmp_path_factory.mktemp("package") / "contract"
     shutil.copytree(CONTRACT / "include", folder / "src")
-    shutil.copy(CONTRACT / "contract.c", folder / "src")
+    for name in ("contract.c", "fixed_point.h"):
+        shutil.copy(CONTRACT / name, folder / "src")
     manifest = {"name": "contract-nn", "version": "0.3.1", "frameworks": "other", "platforms": "other"}
     (folder / "library.json").write_text(json.dumps(manifest))
     tool("arm-none-eabi-gcc")

@@ -1,6 +1,8 @@
 /* The called interface in plain C, and strict: a wrong dimension, a scratch buffer that is missing or too
  * small, an output over its input is an error. Every scratch buffer is overwritten as a whole, so that one
  * that lies on living data spoils the output. CONTRACT_EXTRA is scratch beyond the documented sizes. */
+#include "fixed_point.h"
+
 #include <arm_nnfunctions.h>
 #include <string.h>
 
@@ -13,44 +15,6 @@
         if (!(condition))                  \
             return ARM_CMSIS_NN_ARG_ERROR; \
     } while (0)
-
-/* -- arithmetic, as TFLM defines it */
-
-static int32_t high_mul(int32_t a, int32_t b)
-{
-    const int64_t product = (int64_t)a * b;
-    const int64_t nudged = product + (product >= 0 ? 1 << 30 : 1 - (1 << 30));
-
-    return a == INT32_MIN && b == INT32_MIN ? INT32_MAX : (int32_t)(nudged / (INT64_C(1) << 31));
-}
-
-static int32_t divide_by_power(int32_t x, int32_t n)
-{
-    const int64_t half = n > 0 ? INT64_C(1) << (n - 1) : 0;
-    const int64_t rounded = x >= 0 ? x + half : x - half;
-
-    return (int32_t)(rounded / (INT64_C(1) << n));
-}
-
-static int32_t requantize(int32_t x, int32_t multiplier, int32_t shift)
-{
-    const int32_t left = shift > 0 ? shift : 0;
-    const int32_t right = shift < 0 ? -shift : 0;
-
-    return divide_by_power(high_mul((int32_t)((uint32_t)x << left), multiplier), right);
-}
-
-static int8_t clamp(int32_t x, int32_t low, int32_t high)
-{
-    return (int8_t)(x < low ? low : x > high ? high : x);
-}
-
-static int32_t saturated_left(int32_t x, int32_t n)
-{
-    const int64_t wide = (int64_t)x * (INT64_C(1) << n);
-
-    return wide > INT32_MAX ? INT32_MAX : wide < INT32_MIN ? INT32_MIN : (int32_t)wide;
-}
 
 /* -- checks */
 
@@ -308,34 +272,7 @@ arm_cmsis_nn_status arm_max_pool_s8(const cmsis_nn_context *ctx, const cmsis_nn_
     return pool(params, input_dims, input, filter_dims, output_dims, output, 0);
 }
 
-/* -- softmax: exp in Q5.26 to Q0.31, the sum in Q12.19 */
-
-static int32_t exp_on_negative(int32_t a)
-{
-    static const int32_t power[] = {1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242};
-    const int32_t quarter = 1 << 24, rest = (a & (quarter - 1)) - quarter;
-    const int32_t x = saturated_left(rest, 5) + (1 << 28);
-    const int32_t x2 = high_mul(x, x), x3 = high_mul(x2, x);
-    const int32_t x4 = divide_by_power(high_mul(x2, x2), 2);
-    const int32_t tail = divide_by_power(high_mul(x4 + x3, 715827883) + x2, 1);
-    int32_t result = 1895147668 + high_mul(1895147668, x + tail);
-
-    for (int32_t i = 0; i < 7; i++) {
-        if ((rest - a) & (quarter << i))
-            result = high_mul(result, power[i]);
-    }
-    return a == 0 ? INT32_MAX : result;
-}
-
-static int32_t one_over_one_plus(int32_t x)
-{
-    const int32_t d = (int32_t)(((int64_t)x + INT32_MAX + 1) >> 1);
-    int32_t estimate = 1515870810 + high_mul(d, -1010580540);
-
-    for (int32_t i = 0; i < 3; i++)
-        estimate += saturated_left(high_mul(estimate, (1 << 29) - high_mul(d, estimate)), 2);
-    return saturated_left(estimate, 1);
-}
+/* -- softmax */
 
 void arm_softmax_s8(const int8_t *input, int32_t rows, int32_t row_size, int32_t mult, int32_t shift,
                     int32_t diff_min, int8_t *output)

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from tinyhil.harness.boards import Board
 from tinyhil.harness.model.graph import DType, Graph
+from tinyhil.results.record import EngineId
 
 
 @dataclass(frozen=True)
@@ -109,4 +110,13 @@ class Engine(Protocol):
 
     def generate(self, graph: Graph, board: Board, options: Options) -> Sources:
         """The network as C for `board`."""
+        ...
+
+
+@runtime_checkable
+class Identified(Protocol):
+    """An engine that stands for others: its rows bear the name of whoever made the network's code."""
+
+    def identity(self, graph: Graph) -> EngineId:
+        """Name and version of the network's rows, also of failed ones. Never raises."""
         ...

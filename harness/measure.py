@@ -24,7 +24,7 @@ from tinyhil.errors import Incorrect, TinyhilError, UsageError
 from tinyhil.harness.boards import Board
 from tinyhil.harness.build.firmware import Firmware
 from tinyhil.harness.deadline import Deadline
-from tinyhil.harness.engine import Engine, Options, Port, Sources
+from tinyhil.harness.engine import Engine, Identified, Options, Port, Sources
 from tinyhil.harness.model.graph import DType, Graph
 from tinyhil.harness.model.oracle import reference_for
 from tinyhil.harness.model.tflite_reader import read_tflite
@@ -96,6 +96,13 @@ class Case:
         """The engine's C; UnsupportedOperator or DoesNotFit if it cannot be."""
         return self.engine.generate(self.network.graph, self.board, self.options)
 
+    @property
+    def identity(self) -> EngineId:
+        """Who a row of this case is about, where there are no sources to say so."""
+        if isinstance(self.engine, Identified):
+            return self.engine.identity(self.network.graph)
+        return EngineId(self.engine.name, "")
+
 
 def measure(
     case: Case, firmware: Firmware, target: Target, deadline: Deadline, *, repeats: int = 1
@@ -142,7 +149,7 @@ def failed(case: Case, error: TinyhilError, mode: str) -> Measurement:
     """The record of a case that gave no numbers, so that a missing row says why."""
     return Measurement(
         model=case.network.model,
-        engine=EngineId(case.engine.name, ""),
+        engine=case.identity,
         board=case.board.name,
         mode=mode,
         kind="measured" if mode == "hardware" else "counted",

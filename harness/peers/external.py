@@ -28,6 +28,7 @@ from tinyhil.harness.boards import Board
 from tinyhil.harness.engine import Layer, Options, Sources
 from tinyhil.harness.model.graph import Graph
 from tinyhil.harness.tinyengine.emit import port
+from tinyhil.results.record import EngineId
 
 NAME = "external"
 _KEYS = ("sources", "includes", "libraries", "flags", "defines", "layers", "elf", "version", "name")
@@ -41,6 +42,12 @@ class External:
 
     def __init__(self, table: Mapping[str, Any]) -> None:
         self._table = table
+
+    def identity(self, graph: Graph) -> EngineId:
+        """What the network's table calls itself; `external` where there is none."""
+        entry = self._table.get(graph.name)
+        told = entry if isinstance(entry, Mapping) else {}
+        return EngineId(str(told.get("name", NAME)), str(told.get("version", "")))
 
     def generate(self, graph: Graph, board: Board, options: Options) -> Sources:
         """The user's sources or program for `graph`; UsageError if there are none or a key is wrong."""
@@ -58,11 +65,12 @@ class External:
             raise UsageError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(_KEYS)}")
         if ("elf" in entry) == ("sources" in entry):
             raise UsageError(f"{where}: give either `sources` or `elf`")
+        identity = self.identity(graph)
         files = _files(where, _texts(where, entry, "sources"))
         layers = _texts(where, entry, "layers")
         return Sources(
-            engine=str(entry.get("name", NAME)),
-            version=str(entry.get("version", "")),
+            engine=identity.name,
+            version=identity.version,
             network=graph.name,
             files=files,
             layers=tuple(Layer(symbol, "", symbol, 0) for symbol in layers),

@@ -11,10 +11,15 @@ from tiny import tiny_tflite
 
 from tinyhil import cli
 from tinyhil.harness import engines
-from tinyhil.harness.boards import Board
+from tinyhil.harness.boards import Board, get_board
+from tinyhil.harness.build import Program, build
+from tinyhil.harness.build.firmware import Firmware
+from tinyhil.harness.deadline import Deadline
 from tinyhil.harness.engine import Options, Sources
 from tinyhil.harness.model.graph import Graph
+from tinyhil.harness.model.tflite_reader import read_tflite
 from tinyhil.harness.tinyengine.engine import TinyEngine
+from tinyhil.results.record import EngineId
 from tinyhil.results.store import Store
 
 CRASH = "*(volatile unsigned *)0xF0000000u = 1u;"
@@ -77,3 +82,26 @@ def test_memory_written_beyond_the_arena_is_no_result(
 ) -> None:
     assert run(tmp_path, monkeypatch, OVERRUN) == 1
     assert "beyond" in capsys.readouterr().err
+
+
+def test_somebody_elses_program_that_crashes_is_listed_by_its_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    f746, graph = get_board("stm32f746"), read_tflite(tiny_tflite(), "tiny")
+    crashing = Program(Broken(CRASH).generate(graph, f746, Options()), f746, emulated=True)
+    (built,) = build([crashing], Deadline.after(120), cache_dir=tmp_path / "cache", jobs=1)
+    assert isinstance(built, Firmware), built
+    (tmp_path / "tiny.tflite").write_bytes(tiny_tflite())
+    (tmp_path / "tinyhil.toml").write_text(
+        f'[engines.external.tiny]\nelf = "{built.elf}"\nname = "theirs"\nversion = "3"\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["run", "tiny.tflite", "--board", "stm32f746", "--engine", "external", "--emulate"])
+    assert ended.value.code == 1
+    assert "theirs" in capsys.readouterr().out
+    with Store.open(tmp_path / ".tinyhil" / "results.db", readonly=True) as store:
+        (record,) = store.query(engine="theirs")
+    assert record.engine == EngineId("theirs", "3")
+    assert record.error is not None
+    assert record.error.code == "HardFault"

@@ -2,14 +2,15 @@
 
     r176 w0.5 | s16 k3e1:8 | k7e3:16/2 k3e5 k7e5 k5e4 | ... | k7e5:160 | fc1000
 
-The first part is the input: `r` its side in pixels, `c` its channels (3 if absent), `w` the width
-multiplier it was drawn with (a label: channels are always written out). The second begins with the
-stem, a 3x3 convolution `s<channels>[/stride]` (stride 2 if absent). Then inverted-residual blocks,
-one part per stage: `k<kernel>e<expansion>[:<channels>][/<stride>]`; absent channels are those of the
-block before, an absent stride is 1. A block whose input and output have the same shape adds its
-input (the family of MobileNetV2, ProxylessNAS and MCUNet has no other rule). The last part is the
-head: `m<channels>` an optional pointwise feature mix, `fc<classes>` the classifier behind the global
-average; or, instead of it, `grid<channels>`: a pointwise layer whose map is the output, as a detector's.
+The first part is the input: `r` its side in pixels, or height x width as in `r49x10`; `c` its channels
+(3 if absent), `w` the width multiplier it was drawn with (a label: channels are always written out).
+The second begins with the stem, a 3x3 convolution `s<channels>[/stride]` (stride 2 if absent). Then
+inverted-residual blocks, one part per stage: `k<kernel>e<expansion>[:<channels>][/<stride>]`; absent
+channels are those of the block before, an absent stride is 1. A block whose input and output have the
+same shape adds its input (the family of MobileNetV2, ProxylessNAS and MCUNet has no other rule). The last
+part is the head: `m<channels>` an optional pointwise feature mix, `fc<classes>` the classifier behind the
+global average; or, instead of it, `grid<channels>`: a pointwise layer whose map is the output, as a
+detector's.
 """
 
 from __future__ import annotations
@@ -21,9 +22,12 @@ from enum import StrEnum
 from typing import NoReturn
 
 from tinyhil.errors import UsageError
+from tinyhil.harness.model.graph import Pads
+from tinyhil.harness.model.shapes import same_pads
+from tinyhil.nas.size import POINT, Size, square, strided
 
 MAX_CHANNELS = 16384
-MAX_RESOLUTION = 1024
+MAX_SIDE = 1024
 MAX_BLOCKS = 200
 
 
@@ -52,7 +56,7 @@ class Block:
 class Arch:
     """One network of the family. `stages[0]` stands beside the stem and may be empty."""
 
-    resolution: int
+    resolution: Size
     stem: int
     stages: tuple[tuple[Block, ...], ...]
     classes: int
@@ -76,8 +80,9 @@ class Arch:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer with its geometry: square maps of `size_in` and `size_out` pixels a side.
+    """One layer with its geometry, from a map of `size_in` to one of `size_out`.
 
+    Kernels and strides are square, but a pool covers its whole map: its `kernel` is the map's height.
     `block` is the index into `Arch.blocks`, -1 outside of them. `residual` says that the block adds
     its input, which `held` (bytes in int8) must therefore survive until the addition.
     """
@@ -88,8 +93,8 @@ class Layer:
     stride: int
     cin: int
     cout: int
-    size_in: int
-    size_out: int
+    size_in: Size
+    size_out: Size
     relu6: bool
     block: int = -1
     residual: bool = False
@@ -100,9 +105,9 @@ class Layer:
         """Multiply-accumulates."""
         match self.kind:
             case Kind.CONV | Kind.POINTWISE | Kind.DENSE:
-                return self.size_out**2 * self.kernel**2 * self.cin * self.cout
+                return self.size_out.area * self.kernel**2 * self.cin * self.cout
             case Kind.DEPTHWISE:
-                return self.size_out**2 * self.kernel**2 * self.cout
+                return self.size_out.area * self.kernel**2 * self.cout
             case _:
                 return 0
 
@@ -120,36 +125,31 @@ class Layer:
     @property
     def bytes_in(self) -> int:
         """Bytes of the int8 input map."""
-        return self.size_in**2 * self.cin
+        return self.size_in.area * self.cin
 
     @property
     def bytes_out(self) -> int:
         """Bytes of the int8 output map."""
-        return self.size_out**2 * self.cout
+        return self.size_out.area * self.cout
 
-
-def out_size(size: int, stride: int) -> int:
-    """Side of the output map under SAME padding."""
-    return -(-size // stride)
-
-
-def same_pads(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """(before, after) of TFLite's SAME padding along one axis."""
-    total = max((out_size(size, stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2
+    @property
+    def pads(self) -> Pads:
+        """(top, bottom, left, right) of TFLite's SAME padding."""
+        size, kernel, stride = self.size_in, self.kernel, self.stride
+        return same_pads((size.height, size.width), (kernel, kernel), (stride, stride))
 
 
 def layers(arch: Arch) -> Iterator[Layer]:
     """The layers of `arch` in execution order: the one home of its geometry."""
-    size = out_size(arch.resolution, arch.stem_stride)
+    size = strided(arch.resolution, arch.stem_stride)
     yield Layer(
         "stem", Kind.CONV, 3, arch.stem_stride, arch.channels, arch.stem, arch.resolution, size, relu6=True
     )
     cin = arch.stem
     for index, block in enumerate(arch.blocks):
-        name, mid, size_out = f"b{index}", cin * block.expansion, out_size(size, block.stride)
+        name, mid, size_out = f"b{index}", cin * block.expansion, strided(size, block.stride)
         residual = block.stride == 1 and cin == block.out
-        held = size**2 * cin if residual else 0
+        held = size.area * cin if residual else 0
         if block.expansion != 1:
             yield Layer(
                 f"{name}.expand", Kind.POINTWISE, 1, 1, cin, mid, size, size, True, index, residual, held
@@ -171,8 +171,8 @@ def layers(arch: Arch) -> Iterator[Layer]:
     if arch.grid:
         yield Layer("head", Kind.POINTWISE, 1, 1, cin, arch.classes, size, size, relu6=False)
         return
-    yield Layer("pool", Kind.POOL, size, 1, cin, cin, size, 1, relu6=False)
-    yield Layer("fc", Kind.DENSE, 1, 1, cin, arch.classes, 1, 1, relu6=False)
+    yield Layer("pool", Kind.POOL, size.height, 1, cin, cin, size, POINT, relu6=False)
+    yield Layer("fc", Kind.DENSE, 1, 1, cin, arch.classes, POINT, POINT, relu6=False)
 
 
 def format_arch(arch: Arch) -> str:
@@ -196,14 +196,15 @@ def format_arch(arch: Arch) -> str:
     return " | ".join(" ".join(part) for part in parts)
 
 
-_INPUT = re.compile(r"(?P<key>[rcw])(?P<value>[0-9]{1,5}(?:\.[0-9]{1,20})?)")
+_INPUT = re.compile(r"(?P<key>[rcw])(?P<value>[0-9]{1,5}(?:[.x][0-9]{1,20})?)")
 _STEM = re.compile(r"s(?P<out>[0-9]{1,5})(?:/(?P<stride>[0-9]))?")
 _BLOCK = re.compile(
     r"k(?P<kernel>[0-9]{1,2})e(?P<expansion>[0-9]{1,2})(?::(?P<out>[0-9]{1,5}))?(?:/(?P<stride>[0-9]))?"
 )
 _HEAD = re.compile(r"(?P<key>m|fc|grid)(?P<value>[0-9]{1,5})")
 _FORM = (
-    "r<pixels> [c<channels>] [w<width>] | s<channels> k<k>e<e>[:<channels>][/<stride>] … | … | [m<c>] fc<n>"
+    "r<side> or r<height>x<width> [c<channels>] [w<width>] | s<channels> k<k>e<e>[:<channels>][/<stride>] … "
+    "| … | [m<c>] fc<n>"
 )
 
 
@@ -235,12 +236,12 @@ def parse(text: str) -> Arch:
     if ("fc" in head) == ("grid" in head):
         _wrong(text, "the last part must end in the classifier, for example fc10, or in grid<channels>")
     return Arch(
-        resolution=_whole(values["r"], text),
+        resolution=_size(values["r"], text),
         stem=int(stem["out"]),
         stages=tuple(stages),
         classes=_whole(head.get("fc") or head["grid"], text),
         mix=_whole(head["m"], text) if "m" in head else None,
-        width=float(values["w"]) if "w" in values else None,
+        width=_real(values["w"], text) if "w" in values else None,
         channels=_whole(values.get("c", "3"), text),
         stem_stride=int(stem["stride"] or 2),
         grid="grid" in head,
@@ -263,6 +264,17 @@ def _whole(value: str, text: str) -> int:
     return int(value)
 
 
+def _real(value: str, text: str) -> float:
+    if "x" in value:
+        _wrong(text, f"{value} must be one number")
+    return float(value)
+
+
+def _size(value: str, text: str) -> Size:
+    height, x, width = value.partition("x")
+    return Size(_whole(height, text), _whole(width, text)) if x else square(_whole(height, text))
+
+
 def _wrong(text: str, why: str) -> NoReturn:
     short = text if len(text) <= 200 else text[:200] + "…"
     raise UsageError(f"architecture {short!r}: {why}. The form is: {_FORM}")
@@ -275,8 +287,10 @@ def _check(arch: Arch) -> None:
         if not good:
             raise UsageError(f"architecture: {what}")
 
+    size = arch.resolution
     need(
-        1 <= arch.resolution <= MAX_RESOLUTION, f"resolution {arch.resolution} is not in 1..{MAX_RESOLUTION}"
+        min(size.height, size.width) >= 1 and size.longer <= MAX_SIDE,
+        f"resolution {size} is not in 1..{MAX_SIDE} on each side",
     )
     need(arch.stem_stride in (1, 2), f"stem stride {arch.stem_stride} is not 1 or 2")
     need(arch.width is None or 0.01 <= arch.width <= 10, f"width {arch.width} is not in 0.01..10")

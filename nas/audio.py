@@ -15,6 +15,7 @@ COEFFICIENTS = 10
 MELS = 40
 LOW, HIGH = 20.0, 4000.0
 FFT = 1024
+TIME = (0,)  # the axis of MFCCs [49, 10, 1] along which a sound may be moved
 
 Array = npt.NDArray[np.float64]
 

@@ -131,7 +131,7 @@ def kind_of(layer: PlannedLayer) -> str:
 
 def _single(layer: PlannedLayer) -> bool:
     tile = layer.kernel.rpartition(" x")[2]
-    heights = [part.size_out for part in layer.parts if part.kind == "depthwise"]
+    heights = [part.size_out.height for part in layer.parts if part.kind == "depthwise"]
     return not (tile.isdigit() and heights) or int(tile) >= heights[0]
 
 

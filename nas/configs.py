@@ -8,6 +8,7 @@ from typing import Any
 
 from tinyhil.errors import UsageError
 from tinyhil.nas.arch import Arch, Block
+from tinyhil.nas.size import square
 
 MAX_BYTES = 1 << 20
 
@@ -53,7 +54,7 @@ def from_config(table: Any, where: str = "config") -> Arch:
             cin = block.out
         mix = table["feature_mix_layer"]
         return Arch(
-            resolution=int(table["resolution"]),
+            resolution=square(int(table["resolution"])),
             stem=int(stem["out_channels"]),
             stages=tuple(map(tuple, stages)),
             classes=int(table["classifier"]["out_features"]),

@@ -41,7 +41,11 @@ def tinyengine_2022_ram(arch: Arch) -> int:
     """
     every = tuple(layers(arch))
     channel = max(
-        (2 * (layer.size_in + layer.kernel - 1) ** 2 for layer in every if layer.kind is Kind.DEPTHWISE),
+        (
+            2 * (layer.size_in.height + layer.kernel - 1) * (layer.size_in.width + layer.kernel - 1)
+            for layer in every
+            if layer.kind is Kind.DEPTHWISE
+        ),
         default=0,
     )
     columns = max(

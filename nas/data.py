@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyhil.errors import MissingTool, UsageError
+from tinyhil.nas.size import Size, square
 
 Images = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -37,7 +38,8 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A named set with its three parts. `note` says where it comes from and goes into reports."""
+    """A named set with its three parts. `note` says where it comes from and goes into reports. `movable` are
+    the axes of an image [H,W,C] along which it may be moved in training without becoming another thing."""
 
     name: str
     classes: tuple[str, ...]
@@ -45,6 +47,12 @@ class Dataset:
     valid: Split
     test: Split
     note: str = ""
+    movable: tuple[int, ...] = (0, 1)
+
+    @property
+    def size(self) -> Size:
+        """Height and width of its images."""
+        return Size(*self.train.images.shape[1:3])
 
 
 def partition(
@@ -68,7 +76,7 @@ def digits(resolution: int = 8, seed: int = 0) -> Dataset:
         raise MissingTool("the digits data need scikit-learn: pip install 'tinyhil[nas]'") from error
     raw = load_digits()
     images = (raw.images / 8.0 - 1.0).astype(np.float32)[..., None]
-    everything = Split(resize(images, resolution), raw.target.astype(np.int64))
+    everything = Split(resize(images, square(resolution)), raw.target.astype(np.int64))
     note = "scikit-learn's digits (real handwriting, 8x8)"
     return partition("digits", tuple("0123456789"), everything, seed, note, (0.15, 0.2))
 
@@ -90,6 +98,9 @@ def load_npz(path: Path, seed: int = 0) -> Dataset:
     parts = [_part(arrays, prefix, path) for prefix in ("", "valid_", "test_")]
     train, valid, test = parts
     assert train is not None
+    shapes = {part.images.shape[1:] for part in parts if part is not None}
+    if len(shapes) > 1:
+        raise UsageError(f"{path}: its parts hold images of different shapes: {sorted(shapes)}")
     count = int(max(part.labels.max() for part in parts if part is not None)) + 1
     classes, note = tuple(map(str, range(count))), f"from {path.name}"
     if valid is None and test is None:
@@ -107,11 +118,8 @@ def _part(arrays: dict[str, npt.NDArray[np.generic]], prefix: str, path: Path) -
         raise UsageError(f"{path}: `{prefix}labels` must be one whole number per image")
     if images.ndim == 3:
         images = images[..., None]
-    if images.ndim != 4 or images.shape[1] != images.shape[2] or not len(images):
-        raise UsageError(
-            f"{path}: `{prefix}images` must be square [N,H,W,C], not {list(images.shape)}; "
-            "pad or resize them: the networks searched take square inputs"
-        )
+    if images.ndim != 4 or 0 in images.shape:
+        raise UsageError(f"{path}: `{prefix}images` must be [N,H,W,C] or [N,H,W], not {list(images.shape)}")
     if int(labels.min()) < 0:
         raise UsageError(f"{path}: `{prefix}labels` must not be negative")
     if images.dtype == np.uint8:
@@ -121,23 +129,23 @@ def _part(arrays: dict[str, npt.NDArray[np.generic]], prefix: str, path: Path) -
     raise UsageError(f"{path}: `{prefix}images` must be uint8, or float in [-1, 1], not {images.dtype}")
 
 
-def resize(images: Images, size: int) -> Images:
-    """Bilinear resize [N,H,W,C] to [N,size,size,C], sample points at pixel centres."""
-    for axis in (1, 2):
+def resize(images: Images, size: Size) -> Images:
+    """Bilinear resize of images [N,H,W,C] to `size`, sample points at pixel centres."""
+    for axis, new in ((1, size.height), (2, size.width)):
         old = images.shape[axis]
-        if old == size:
+        if old == new:
             continue
-        at = np.clip((np.arange(size) + 0.5) * old / size - 0.5, 0, old - 1)
+        at = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
         low = np.floor(at).astype(np.intp)
         high = np.minimum(low + 1, old - 1)
         shape = [1, 1, 1, 1]
-        shape[axis] = size
+        shape[axis] = new
         part = (at - low).astype(np.float32).reshape(shape)
         images = images.take(low, axis) * (1 - part) + images.take(high, axis) * part
     return images
 
 
-def smooth_images(count: int, size: int, channels: int, seed: int) -> Images:
+def smooth_images(count: int, size: Size, channels: int, seed: int) -> Images:
     """Seeded pictures of soft blobs and gradients: not noise, so that every layer has work to do."""
     random = np.random.default_rng(seed)
     coarse = random.uniform(-1, 1, (count, 6, 6, channels)).astype(np.float32)

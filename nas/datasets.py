@@ -1,9 +1,9 @@
 """Every data set that `tinyhil search --data` knows, by name: the one list of them.
 
-    digits    figures    keywords,size=24    mine.npz    imagenet:DIR,classes=FILE,limit=200,size=96
+    digits    figures    keywords    mine.npz    imagenet:DIR,classes=FILE,limit=200,size=96
 
 A name, the place of the files where there are any, then options. Everything is read into memory;
-`limit` (examples per class and part) and `size` (pixels a side) keep large sets within it.
+`limit` (examples per class and part) and, for pictures, `size` (pixels a side) keep large sets within it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ KINDS: Mapping[str, Kind] = {
         "", "synthetic: is there a figure in the picture?", ("size",), lambda a: figures(a.size)
     ),
     "keywords": Kind(
-        "", "synthetic: six tone gestures as MFCCs", ("size",), lambda a: keywords(a.size)
+        "", "synthetic: six tone gestures as MFCCs", (), lambda a: keywords()
     ),
     "npz": Kind("FILE", "arrays of one's own; FILE.npz alone will do", (), lambda a: load_npz(a.folder)),
     "imagenet": Kind(
@@ -73,12 +73,12 @@ KINDS: Mapping[str, Kind] = {
         "DIR", "COCO: annotations/instances_*.json, train2017/, val2017/", ("size", "limit"), _wake_words
     ),
     "speech": Kind(
-        "DIR", "Google Speech Commands v2, all 35 words", ("size", "limit"),
-        lambda a: speech_commands(a.folder, a.size, 35, a.limit),
+        "DIR", "Google Speech Commands v2, all 35 words", ("limit",),
+        lambda a: speech_commands(a.folder, 35, a.limit),
     ),
     "speech12": Kind(
-        "DIR", "the same as ten words, unknown and silence", ("size", "limit"),
-        lambda a: speech_commands(a.folder, a.size, 12, a.limit),
+        "DIR", "the same as ten words, unknown and silence", ("limit",),
+        lambda a: speech_commands(a.folder, 12, a.limit),
     ),
 }  # fmt: skip
 

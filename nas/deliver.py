@@ -24,6 +24,7 @@ from tinyhil.nas.evolution import Judge
 from tinyhil.nas.meter import HarnessMeter, Measured, measured_from, write_graph
 from tinyhil.nas.network import FloatNetwork
 from tinyhil.nas.quantize import calibrate, quantize, quantize_images
+from tinyhil.nas.size import Size
 from tinyhil.nas.space import Space
 from tinyhil.nas.supertrain import at_resolution
 from tinyhil.nas.torchnet import Net, to_float
@@ -99,8 +100,8 @@ def best_alone(nets: Sequence[Net], data: Dataset) -> tuple[Net, float]:
     return best, worth(best)[0]
 
 
-def resized(data: Dataset, size: int) -> Dataset:
-    """`data` with all images at `size` pixels a side."""
+def resized(data: Dataset, size: Size) -> Dataset:
+    """`data` with all images at `size`."""
     return replace(
         data,
         train=at_resolution(data.train, size),

@@ -43,8 +43,8 @@ def layer_features(layer: Layer) -> Vector:
     counts = {
         "calls": 1,
         "channels": layer.cout,
-        "pixels": layer.size_out**2,
-        "rows": layer.size_out * layer.cout,
+        "pixels": layer.size_out.area,
+        "rows": layer.size_out.height * layer.cout,
         "inputs": layer.bytes_in,
         "outputs": layer.bytes_out,
         "taps": layer.bytes_out * layer.kernel,

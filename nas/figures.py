@@ -64,7 +64,7 @@ def draw_sensitivity(choices: Sequence[Choice], path: Path, title: str) -> None:
             axes.annotate("none", at, ha="center", fontsize=7)
             continue
         shade = str(max(0.0, 0.9 - 0.6 * choice.space.width))
-        axes.scatter(*at, s=choice.space.resolution * 3, color=shade)
+        axes.scatter(*at, s=choice.space.resolution.height * 3, color=shade)
         axes.annotate(str(choice.space), at, (0, -22), textcoords="offset points", ha="center", fontsize=7)
     axes.set_xlabel("flash, KiB")
     axes.set_ylabel("RAM, KiB")

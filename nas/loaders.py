@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import wave
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tinyhil.errors import MissingTool, UsageError
-from tinyhil.nas.audio import RATE, mfcc
-from tinyhil.nas.data import Dataset, Images, Split, resize
+from tinyhil.nas.audio import RATE, TIME, mfcc
+from tinyhil.nas.data import Dataset, Images, Split
 
 PICTURES = (".jpeg", ".jpg", ".png")
 PERSON_AREA = 0.005  # of the image: Visual Wake Words counts a person from here on
@@ -75,13 +76,11 @@ def visual_wake_words(
     return _three("vww", ("no person", "person"), train, val, load, seed, "Visual Wake Words from COCO")
 
 
-def speech_commands(
-    root: Path, size: int, words: int = 35, limit: int | None = None, seed: int = 0
-) -> Dataset:
+def speech_commands(root: Path, words: int = 35, limit: int | None = None, seed: int = 0) -> Dataset:
     """Google Speech Commands v2: `root/<word>/*.wav`, validation_list.txt and testing_list.txt.
 
     `words` is 35 (every folder), or 12: ten commands, `unknown` (all other words) and `silence` (cut
-    from _background_noise_). Each second becomes 49 x 10 MFCCs, resized to `size` x `size`.
+    from _background_noise_). Each second becomes 49 x 10 MFCCs.
     """
     if not (root / "testing_list.txt").is_file():
         raise UsageError(f"{root} has no testing_list.txt: it is not the unpacked Speech Commands set")
@@ -103,10 +102,10 @@ def speech_commands(
         test += [(path, names.index("silence")) for path in quiet]
 
     def load(files: Iterable[Labelled]) -> Images:
-        features = np.stack([mfcc(read_wav(path)) for path, _ in files]).astype(np.float32)
-        return resize(features[..., None], size)
+        return np.stack([mfcc(read_wav(path)) for path, _ in files]).astype(np.float32)[..., None]
 
-    return _three(f"gsc{words}", names, train, test, load, seed, "Google Speech Commands v2")
+    made = _three(f"gsc{words}", names, train, test, load, seed, "Google Speech Commands v2")
+    return replace(made, movable=TIME)
 
 
 def read_wav(path: Path) -> Any:

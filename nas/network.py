@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tinyhil.nas.arch import Arch, Kind, Layer, layers, same_pads
+from tinyhil.nas.arch import Arch, Kind, Layer, layers
 
 Array = npt.NDArray[np.float64]
 Observer = Callable[[Layer, Array], None]
@@ -95,13 +95,14 @@ def apply(layer: Layer, x: Array, weights: Weights, *, clip: bool = True) -> Arr
 
 def _spatial(layer: Layer, x: Array, weight: Array) -> Array:
     """Convolution with SAME padding: the sum of the kernel's shifted products."""
-    pads = same_pads(layer.size_in, layer.kernel, layer.stride)
-    padded = np.pad(x, ((0, 0), pads, pads, (0, 0)))
-    out = np.zeros((len(x), layer.size_out, layer.size_out, layer.cout))
-    reach = (layer.size_out - 1) * layer.stride + 1
+    top, bottom, left, right = layer.pads
+    padded = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    height, width, stride = layer.size_out.height, layer.size_out.width, layer.stride
+    out = np.zeros((len(x), height, width, layer.cout))
+    down, across = (height - 1) * stride + 1, (width - 1) * stride + 1
     for row in range(layer.kernel):
         for column in range(layer.kernel):
-            seen = padded[:, row : row + reach : layer.stride, column : column + reach : layer.stride]
+            seen = padded[:, row : row + down : stride, column : column + across : stride]
             if layer.kind is Kind.DEPTHWISE:
                 out += seen * weight[0, row, column]
             else:

@@ -25,7 +25,7 @@ def planned_features(layer: PlannedLayer) -> Mapping[str, float]:
         _block(found, layer, depthwise)
     elif name in ("gemm", "dense", "dense direct"):
         only = layer.parts[0]
-        _gemm(found, only.size_out**2, 1, only)
+        _gemm(found, only.size_out.area, 1, only)
     else:
         for part in layer.parts:
             for what, count in (("macs", part.macs), ("inputs", part.bytes_in), ("outputs", part.bytes_out)):
@@ -41,28 +41,28 @@ _FUSED = frozenset(
 def _block(found: dict[str, float], layer: PlannedLayer, depthwise: Layer) -> None:
     """[convolution ->] depthwise [-> 1x1 [-> add]], some output rows at a time."""
     at = layer.parts.index(depthwise)
-    side, channels, kernel = depthwise.size_out, depthwise.cout, depthwise.kernel
-    tile = min(_tile(layer.kernel, side), side)
-    whole, rest = divmod(side, tile)
+    size, channels, kernel = depthwise.size_out, depthwise.cout, depthwise.kernel
+    tile = min(_tile(layer.kernel, size.height), size.height)
+    whole, rest = divmod(size.height, tile)
     tiles = whole + (rest > 0)
     found["tiles"] = tiles
     found["channel tiles"] = channels * tiles
-    found["depthwise outputs"] = channels * side**2
-    found["depthwise rows"] = channels * side
+    found["depthwise outputs"] = channels * size.area
+    found["depthwise rows"] = channels * size.height
     found["depthwise macs"] = depthwise.macs
     found["depthwise strided macs"] = depthwise.macs if depthwise.stride != 1 else 0
-    found["depthwise odd"] = channels * side * kernel**2 if side % 2 else 0
+    found["depthwise odd"] = channels * size.height * kernel**2 if size.width % 2 else 0
     found["depthwise weights"] = channels * kernel * ((kernel + 2) // 2) * tiles
     if at:
-        _gemm(found, depthwise.size_in, depthwise.size_in, layer.parts[at - 1])
-        found["rows filled"] = depthwise.size_in
+        _gemm(found, depthwise.size_in.width, depthwise.size_in.height, layer.parts[at - 1])
+        found["rows filled"] = depthwise.size_in.height
     else:
         found["sorted"] = depthwise.bytes_in
     if len(layer.parts) > at + 1:
         project = layer.parts[at + 1]
-        _gemm(found, tile * side, whole, project)
+        _gemm(found, tile * size.width, whole, project)
         if rest:
-            _gemm(found, rest * side, 1, project)
+            _gemm(found, rest * size.width, 1, project)
     if layer.parts[-1].kind is Kind.ADD:
         found["added"] = layer.parts[-1].bytes_out
 

@@ -226,7 +226,7 @@ def _charged(own: int, shared: frozenset[tuple[str, int]], per_byte: int) -> int
 
 def _outline(arch: Arch, every: Sequence[Layer], works: Sequence[Work]) -> Program:
     """The steps of `arch` on buffers of its sizes, without the constants."""
-    tensors = [Tensor("input", (arch.resolution, arch.resolution, arch.channels), DType.INT8)]
+    tensors = [Tensor("input", (arch.resolution.area, arch.channels), DType.INT8)]
     steps = []
     shortcut = 0
     for at, (layer, work) in enumerate(zip(every, works, strict=True)):

@@ -27,7 +27,7 @@ from tinyhil.harness.model.graph import (
     Quantization,
     Tensor,
 )
-from tinyhil.nas.arch import Arch, Kind, Layer, layers, same_pads
+from tinyhil.nas.arch import Arch, Kind, Layer, layers
 from tinyhil.nas.network import Array, FloatNetwork, Weights, forward
 
 Range = tuple[float, float]
@@ -79,7 +79,7 @@ def assemble(
 ) -> Graph:
     """The graph of `arch`; `constants_of` gives weight and bias for a layer and its input's scale."""
     builder = _Builder()
-    shape = (1, arch.resolution, arch.resolution, arch.channels)
+    shape = (1, arch.resolution.height, arch.resolution.width, arch.channels)
     at = builder.tensor(Tensor("input", shape, DType.INT8, input_quant))
     shortcut, block = at, -1
     for layer in layers(arch):
@@ -87,7 +87,8 @@ def assemble(
             block, shortcut = layer.block, at
         x = builder.tensors[at]
         flat = layer.kind is Kind.DENSE
-        out_shape = (1, layer.cout) if flat else (1, layer.size_out, layer.size_out, layer.cout)
+        size = layer.size_out
+        out_shape = (1, layer.cout) if flat else (1, size.height, size.width, layer.cout)
         # TFLite's average pool keeps the parameters of its input.
         quant = x.quant if layer.kind is Kind.POOL else quant_of(layer)
         out = Tensor(layer.name, out_shape, DType.INT8, quant)
@@ -95,7 +96,7 @@ def assemble(
             case Kind.ADD:
                 at = builder.op(Add(), (at, shortcut), out)
             case Kind.POOL:
-                at = builder.op(AveragePool2D((layer.kernel, layer.kernel)), (at,), out)
+                at = builder.op(AveragePool2D((layer.size_in.height, layer.size_in.width)), (at,), out)
             case _:
                 constants = constants_of(layer, x.scale)
                 at = builder.op(_spec(layer), (at, *map(builder.tensor, constants)), out)
@@ -137,15 +138,13 @@ def quantize_images(images: npt.NDArray[np.floating], graph: Graph) -> npt.NDArr
 def _spec(layer: Layer) -> OpSpec:
     activation = Activation.RELU6 if layer.relu6 else Activation.NONE
     strides = (layer.stride, layer.stride)
-    before, after = same_pads(layer.size_in, layer.kernel, layer.stride)
-    pads = (before, after, before, after)
     match layer.kind:
         case Kind.DEPTHWISE:
-            return DepthwiseConv2D(strides=strides, pads=pads, activation=activation)
+            return DepthwiseConv2D(strides=strides, pads=layer.pads, activation=activation)
         case Kind.DENSE:
             return FullyConnected(activation=activation)
         case _:
-            return Conv2D(strides=strides, pads=pads, activation=activation)
+            return Conv2D(strides=strides, pads=layer.pads, activation=activation)
 
 
 def _constant(name: str, values: npt.NDArray[np.generic], dtype: DType, scales: Array, axis: int) -> Tensor:

@@ -30,6 +30,7 @@ from tinyhil.nas.latency import Report, choose, evaluate, evaluate_baselines, fi
 from tinyhil.nas.meter import Measured, Meter
 from tinyhil.nas.planlatency import PlanModel, evaluate_plan, fit_plan
 from tinyhil.nas.planning import EngineNeeds
+from tinyhil.nas.size import Size
 from tinyhil.nas.space import Family, Need, Space, grid, pick, rank, sample_spaces
 from tinyhil.nas.supertrain import CPU, Covered, Inherited, SuperRecipe, train_supernet
 from tinyhil.nas.train import Progress
@@ -119,7 +120,7 @@ class Search:
     data: Dataset
     family: Family
     widths: tuple[float, ...]
-    resolutions: tuple[int, ...]
+    resolutions: tuple[int | Size, ...]
     limits: Limits
     board: Board
     engine: str

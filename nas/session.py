@@ -24,7 +24,8 @@ from tinyhil.nas.evolution import Judge, Settings
 from tinyhil.nas.lowbits import BITS, deliver_int4
 from tinyhil.nas.meter import HarnessMeter
 from tinyhil.nas.search import Effort, Limits, Result, Say, Search
-from tinyhil.nas.space import RESOLUTIONS, WIDTHS, Family, grid
+from tinyhil.nas.size import Size, square
+from tinyhil.nas.space import RESOLUTIONS, WIDTHS, Family, grid, resolutions_within
 from tinyhil.nas.supertrain import (
     Covered,
     SuperRecipe,
@@ -36,6 +37,7 @@ from tinyhil.nas.torchnet import Net
 from tinyhil.nas.train import Progress, Recipe, pick_device, seed_everything
 
 SMALL_IMAGES = 32
+SMALL_RESOLUTIONS = tuple(map(square, (16, 20, 24, 28, 32)))
 TUNING_RATE = 0.05
 NARROWING_RATE = 0.02
 
@@ -76,17 +78,17 @@ def effort_for(request: Request) -> Effort:
     )  # fmt: skip
 
 
-def family_for(data: Dataset) -> tuple[Family, tuple[float, ...], tuple[int, ...]]:
+def family_for(data: Dataset) -> tuple[Family, tuple[float, ...], tuple[Size, ...]]:
     """Family, widths and resolutions to search for `data`: MCUNet's, or a short one for small images."""
-    size, channels = data.train.images.shape[1], data.train.images.shape[3]
-    if size > SMALL_IMAGES:
+    size, channels = data.size, data.train.images.shape[3]
+    if size.area > SMALL_IMAGES**2:
         family = Family(classes=len(data.classes), channels=channels)
-        return family, WIDTHS, tuple(r for r in RESOLUTIONS if r <= size)
+        return family, WIDTHS, resolutions_within(size, RESOLUTIONS)
     family = Family(
         stem=16, first=8, stages=((16, 2, 3), (24, 2, 3), (48, 1, 3), (64, 1, 1)),
         classes=len(data.classes), channels=channels,
     )  # fmt: skip
-    return family, (0.5, 0.75, 1.0), tuple(r for r in (16, 20, 24, 28, 32) if r <= size)
+    return family, (0.5, 0.75, 1.0), resolutions_within(size, SMALL_RESOLUTIONS)
 
 
 def run_search(request: Request, folder: Path, workers: Workers, say: Say) -> tuple[Result, list[Delivered]]:

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 from tinyhil.errors import UsageError
 from tinyhil.nas.arch import Arch, Block, Kind, layers
+from tinyhil.nas.size import Size, square
 
 WIDTHS = tuple(tenths / 10 for tenths in range(2, 11))
-RESOLUTIONS = tuple(range(48, 225, 16))
+RESOLUTIONS = tuple(map(square, range(48, 225, 16)))
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Space:
     """All networks of `family` at one width and one resolution."""
 
     width: float
-    resolution: int
+    resolution: Size
     family: Family = IMAGENET
 
     def __str__(self) -> str:
@@ -111,11 +112,19 @@ def scaled(channels: int, width: float) -> int:
 def grid(
     family: Family = IMAGENET,
     widths: Iterable[float] = WIDTHS,
-    resolutions: Iterable[int] = RESOLUTIONS,
+    resolutions: Iterable[int | Size] = RESOLUTIONS,
 ) -> tuple[Space, ...]:
-    """All spaces of widths x resolutions; the paper's 108 by default."""
-    sizes = tuple(resolutions)
+    """All spaces of widths x resolutions (a number is a square's side); the paper's 108 by default."""
+    sizes = [size if isinstance(size, Size) else square(size) for size in resolutions]
     return tuple(Space(width, size, family) for width in widths for size in sizes)
+
+
+def resolutions_within(size: Size, squares: Iterable[Size]) -> tuple[Size, ...]:
+    """The resolutions to search for images of `size`: those of `squares` that are not larger, or `size`
+    itself where all are. Images that are not square are searched as they are: what made them, a front end for
+    sound, say, makes no others."""
+    smaller = tuple(one for one in squares if one.height <= size.height)
+    return smaller if size.height == size.width and smaller else (size,)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from tinyhil.nas.arch import Arch, Kind, Layer, layers
-from tinyhil.nas.torchnet import BN_EPSILON, ConvBN, Net, conv_same, has_bn, key
+from tinyhil.nas.torchnet import BN_EPSILON, ConvBN, Net, conv_same, has_bn, key, resized
 
 
 class Shared(nn.Module):
@@ -70,9 +70,7 @@ class SuperNet(nn.Module):
 
     def forward(self, x: torch.Tensor, arch: Arch) -> torch.Tensor:
         """Logits [N,classes] of sub-network `arch` for x [N,C,H,W], resized to its resolution."""
-        if x.shape[-1] != arch.resolution:
-            size = (arch.resolution, arch.resolution)
-            x = functional.interpolate(x, size, mode="bilinear", align_corners=False)
+        x = resized(x, arch.resolution)
         block, shortcut = -1, x
         for name, layer in named_layers(arch):
             if layer.block != block:

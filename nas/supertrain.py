@@ -20,9 +20,10 @@ from torch.nn import functional
 from tinyhil.errors import UsageError
 from tinyhil.nas.arch import Arch
 from tinyhil.nas.data import Dataset, Split, resize
+from tinyhil.nas.size import Size
 from tinyhil.nas.space import Space
 from tinyhil.nas.supernet import SuperNet, recalibrate
-from tinyhil.nas.torchnet import Net, images_to_torch
+from tinyhil.nas.torchnet import Net, images_to_torch, resized
 from tinyhil.nas.train import (
     Progress,
     Recipe,
@@ -68,7 +69,7 @@ class Covered:
     def largest(self) -> Arch:
         """Every sub-network of every space is a part of this one."""
         wide = max(self.spaces, key=lambda space: space.width)
-        sharp = max(self.spaces, key=lambda space: space.resolution)
+        sharp = max(self.spaces, key=lambda space: space.resolution.area)
         return Space(wide.width, sharp.resolution, wide.family).largest()
 
     def sample(self, source: random.Random) -> Arch:
@@ -107,7 +108,7 @@ def train_supernet(
             schedule.load_state_dict(state["schedule"])
         for epoch in range(max(started, first), first + phase.epochs):
             order = np.random.default_rng((recipe.seed, epoch))
-            for number, (images, labels) in enumerate(batches(data.train, recipe.batch, order, recipe.shift)):
+            for number, (images, labels) in enumerate(batches(data, phase, order)):
                 step = epoch * per_epoch + number
                 images, labels = images.to(device), labels.to(device)
                 chosen = [family.largest] if name == "largest" else _draw(family, recipe, step)
@@ -134,16 +135,11 @@ def inherit(net: SuperNet, arch: Arch, images: Sequence[torch.Tensor]) -> Net:
 
 
 def calibration_batches(
-    data: Dataset, resolution: int, count: int = 20, size: int = 64
+    data: Dataset, resolution: Size, count: int = 20, size: int = 64
 ) -> list[torch.Tensor]:
     """`count` batches of training images at `resolution`; the paper measures on 20 of 64."""
     order = np.random.default_rng(0).permutation(len(data.train))[: count * size]
-    images = images_to_torch(data.train.images[order])
-    if images.shape[-1] != resolution:
-        images = functional.interpolate(
-            images, (resolution, resolution), mode="bilinear", align_corners=False
-        )
-    return list(torch.split(images, size))
+    return list(torch.split(resized(images_to_torch(data.train.images[order]), resolution), size))
 
 
 class Inherited:
@@ -155,7 +151,7 @@ class Inherited:
     def __init__(self, net: SuperNet, data: Dataset, batches: int = 20, size: int = 64) -> None:
         self.net, self.data = net, data
         self._counts = (batches, size)
-        self._at: dict[int, tuple[list[torch.Tensor], Split]] = {}
+        self._at: dict[Size, tuple[list[torch.Tensor], Split]] = {}
 
     def __call__(self, arch: Arch) -> float:
         """Share of the validation part that `arch` names correctly, in 0..1."""
@@ -166,8 +162,8 @@ class Inherited:
         return accuracy(inherit(self.net, arch, images), valid)
 
 
-def at_resolution(split: Split, size: int) -> Split:
-    """`split` with its images resized to `size` pixels a side."""
+def at_resolution(split: Split, size: Size) -> Split:
+    """`split` with its images resized to `size`."""
     return Split(resize(split.images, size), split.labels)
 
 

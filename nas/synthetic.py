@@ -6,10 +6,13 @@ front end) and are hard enough that larger networks do better; they say nothing 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from tinyhil.nas.audio import RATE, mfcc
-from tinyhil.nas.data import Dataset, Images, Split, partition, resize, smooth_images
+from tinyhil.nas.audio import RATE, TIME, mfcc
+from tinyhil.nas.data import Dataset, Images, Split, partition, smooth_images
+from tinyhil.nas.size import square
 
 KEYWORDS = ("rise", "fall", "hump", "dip", "double", "trill")
 
@@ -18,7 +21,8 @@ def figures(size: int = 48, count: int = 2000, seed: int = 0) -> Dataset:
     """Is there a figure? A head above a body, anywhere, in any size, tone and contrast, before soft
     clutter; the other half shows the same parts in a wrong arrangement (body above head)."""
     random = np.random.default_rng(seed)
-    images: Images = np.concatenate([smooth_images(1, size, 3, seed * 100_003 + i) for i in range(count)])
+    grounds = [smooth_images(1, square(size), 3, seed * 100_003 + i) for i in range(count)]
+    images: Images = np.concatenate(grounds)
     labels = random.integers(0, 2, count)
     rows, columns = np.mgrid[0:size, 0:size]
     for image, label in zip(images, labels, strict=True):
@@ -35,14 +39,15 @@ def figures(size: int = 48, count: int = 2000, seed: int = 0) -> Dataset:
     return partition("figures", ("no figure", "figure"), everything, seed, note, (0.15, 0.2))
 
 
-def keywords(size: int = 32, count: int = 1200, seed: int = 0) -> Dataset:
-    """Six tone gestures under noise, as sound through the MFCC front end, resized to `size`."""
+def keywords(count: int = 1200, seed: int = 0) -> Dataset:
+    """Six tone gestures under noise, as sound through the MFCC front end: 49 x 10."""
     random = np.random.default_rng(seed)
     labels = random.integers(0, len(KEYWORDS), count)
     sounds = [tone_gesture(int(label), random) for label in labels]
     features = np.stack([mfcc(sound) for sound in sounds]).astype(np.float32)[..., None]
-    everything = Split(resize(features, size), labels.astype(np.int64))
-    return partition("keywords", KEYWORDS, everything, seed, "synthetic tones, seeded", (0.15, 0.2))
+    everything = Split(features, labels.astype(np.int64))
+    made = partition("keywords", KEYWORDS, everything, seed, "synthetic tones, seeded", (0.15, 0.2))
+    return replace(made, movable=TIME)
 
 
 def tone_gesture(label: int, random: np.random.Generator) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

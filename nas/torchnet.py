@@ -7,8 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tinyhil.nas.arch import Arch, Kind, Layer, layers, same_pads
+from tinyhil.harness.model.shapes import same_pads
+from tinyhil.nas.arch import Arch, Kind, Layer, layers
 from tinyhil.nas.network import FloatNetwork, Weights, weight_shape
+from tinyhil.nas.size import Size
 
 BN_EPSILON = 1e-3
 
@@ -33,9 +35,7 @@ class ConvBN(nn.Module):
 
 def conv_same(x: torch.Tensor, weight: torch.Tensor, stride: int, groups: int) -> torch.Tensor:
     """Convolution whose padding is TFLite's SAME: where it is uneven, the extra row comes last."""
-    kernel = weight.shape[-1]
-    top, bottom = same_pads(x.shape[-2], kernel, stride)
-    left, right = same_pads(x.shape[-1], kernel, stride)
+    top, bottom, left, right = same_pads(x.shape[-2:], weight.shape[-2:], (stride, stride))
     if (top, left) == (bottom, right):
         return functional.conv2d(x, weight, None, stride, (top, left), 1, groups)
     return functional.conv2d(
@@ -55,7 +55,7 @@ class Net(nn.Module):
         self.fc = nn.Linear(last.cin, last.cout)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[N,C,H,W] to logits [N,classes], or to the grid's map [N,S,S,channels]."""
+        """[N,C,H,W] to logits [N,classes], or to the grid's map [N,H',W',channels]."""
         block, shortcut = -1, x
         for layer in self.plan:
             if layer.block != block:
@@ -104,6 +104,14 @@ def to_float(net: Net) -> FloatNetwork:
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     return tensor.detach().cpu().double().numpy()
+
+
+def resized(x: torch.Tensor, size: Size) -> torch.Tensor:
+    """Images [N,C,H,W] at `size`, bilinear, as `data.resize` does it."""
+    wanted = (size.height, size.width)
+    if tuple(x.shape[-2:]) == wanted:
+        return x
+    return functional.interpolate(x, wanted, mode="bilinear", align_corners=False)
 
 
 def images_to_torch(images: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> torch.Tensor:

@@ -77,7 +77,7 @@ def tune(net: Net, data: Dataset, recipe: Recipe, progress: Progress | None = No
     random = np.random.default_rng(recipe.seed)
     done = 0
     for _ in range(recipe.epochs):
-        for images, labels in batches(data.train, recipe.batch, random, recipe.shift):
+        for images, labels in batches(data, recipe, random):
             images, labels = images.to(where), labels.to(where)
             loss = functional.cross_entropy(net(images), labels, label_smoothing=recipe.smoothing)
             optimizer.zero_grad()
@@ -102,22 +102,25 @@ def make_optimizer(
 
 
 def batches(
-    split: Split, size: int, random: np.random.Generator, shift: int = 0
+    data: Dataset, recipe: Recipe, random: np.random.Generator
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """`split` once in random order as (images [N,C,H,W], labels [N]), each image moved by up to `shift`."""
-    order = random.permutation(len(split))
+    """The training part once in random order as (images [N,C,H,W], labels [N]), each image moved by up to
+    the recipe's shift along the axes that the data allow."""
+    order = random.permutation(len(data.train))
     found = []
-    for start in range(0, len(order), size):
-        part = split.take(order[start : start + size])
-        found.append((images_to_torch(_shifted(part.images, shift, random)), torch.from_numpy(part.labels)))
+    for start in range(0, len(order), recipe.batch):
+        part = data.train.take(order[start : start + recipe.batch])
+        images = _shifted(part.images, [recipe.shift * (axis in data.movable) for axis in (0, 1)], random)
+        found.append((images_to_torch(images), torch.from_numpy(part.labels)))
     return found
 
 
-def _shifted(images: Images, shift: int, random: np.random.Generator) -> Images:
-    if not shift:
+def _shifted(images: Images, shifts: list[int], random: np.random.Generator) -> Images:
+    """`images` [N,H,W,C], each moved by up to `shifts` pixels down and across."""
+    if not any(shifts):
         return images
-    padded = np.pad(images, ((0, 0), (shift, shift), (shift, shift), (0, 0)), mode="edge")
-    at = random.integers(0, 2 * shift + 1, (len(images), 2))
+    padded = np.pad(images, ((0, 0), *((shift, shift) for shift in shifts), (0, 0)), mode="edge")
+    at = random.integers(0, 2 * np.array(shifts) + 1, (len(images), 2))
     height, width = images.shape[1:3]
     return np.stack([image[y : y + height, x : x + width] for image, (y, x) in zip(padded, at, strict=True)])
 

@@ -17,6 +17,7 @@ from tinyhil.harness.model.graph import Graph, Tensor
 from tinyhil.nas.arch import Arch, Kind, Layer
 from tinyhil.nas.network import Weights, weight_shape
 from tinyhil.nas.quantize import activation_quantization, assemble, quantize_weights
+from tinyhil.nas.size import POINT
 
 RELU6 = (0.0, 6.0)
 LINEAR = (-6.1, 6.0)  # range of a layer without activation
@@ -44,7 +45,7 @@ def _constants(
     kind: Kind, kernel: int, cin: int, cout: int, relu6: bool, scale: float, positive: bool
 ) -> tuple[Tensor, Tensor]:
     """Weight and bias of a layer whose input has `scale`, and is `positive` where it is behind ReLU6."""
-    layer = Layer("typical", kind, kernel, 1, cin, cout, 1, 1, relu6)
+    layer = Layer("typical", kind, kernel, 1, cin, cout, POINT, POINT, relu6)
     key = f"{kind} {kernel} {cin} {cout} {relu6} {positive}"
     random = np.random.default_rng(zlib.crc32(key.encode()))
     gain = random.uniform(0.7, 1.6, cout)

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from tinyhil.errors import MissingTool, UsageError
 from tinyhil.nas.loaders import PICTURES
+from tinyhil.nas.size import Size
 
 Pixels = npt.NDArray[np.uint8]
 Corners = tuple[float, float, float, float]
@@ -41,7 +42,7 @@ class Thing:
 
 @dataclass(frozen=True, eq=False)
 class Scenes:
-    """Pictures [N,S,S,3] uint8, stretched to a square, and what is in each."""
+    """Pictures [N,H,W,3] uint8, stretched to one size, and what is in each."""
 
     images: Pixels
     things: tuple[tuple[Thing, ...], ...]
@@ -76,7 +77,7 @@ class Annotation:
 
 
 def voc(
-    root: Path, size: int, classes: Sequence[str] | None = None, limit: int | None = None, seed: int = 0
+    root: Path, size: Size, classes: Sequence[str] | None = None, limit: int | None = None, seed: int = 0
 ) -> DetectionSet:
     """A set in VOC's layout at `root`: one year's folder, or one that holds several (VOCdevkit).
 
@@ -201,9 +202,9 @@ def _listed(years: Sequence[Path], part: str, limit: int | None) -> list[tuple[P
 
 
 def _scenes(
-    part: Sequence[tuple[tuple[Path, Path], Annotation]], names: tuple[str, ...], size: int
+    part: Sequence[tuple[tuple[Path, Path], Annotation]], names: tuple[str, ...], size: Size
 ) -> Scenes:
-    images = np.empty((len(part), size, size, 3), np.uint8)
+    images = np.empty((len(part), size.height, size.width, 3), np.uint8)
     things = []
     for at, ((picture, file), annotation) in enumerate(part):
         images[at], shape = _picture(picture, size)
@@ -230,8 +231,8 @@ def _thing(
     return Thing(names.index(name), (left, top, right, bottom), difficult)
 
 
-def _picture(path: Path, size: int) -> tuple[Pixels, tuple[int, int]]:
-    """The picture stretched to [size,size,3], and its own (width, height)."""
+def _picture(path: Path, size: Size) -> tuple[Pixels, tuple[int, int]]:
+    """The picture stretched to [H,W,3], and its own (width, height)."""
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
@@ -239,7 +240,7 @@ def _picture(path: Path, size: int) -> tuple[Pixels, tuple[int, int]]:
     try:
         with Image.open(path) as picture:
             shape = picture.size
-            sized = picture.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+            sized = picture.convert("RGB").resize((size.width, size.height), Image.Resampling.BILINEAR)
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise UsageError(f"{path} is not a readable picture: {error}") from error
     return np.asarray(sized, np.uint8), shape

@@ -27,7 +27,7 @@ SHIPPED = ("digits", "mcunet-vww1", "mcunet-in0", "mcunet-in1")
 TRAINED = ("digits",)
 CALIBRATION_IMAGES = 8
 SEED = 20201
-_SOURCES = ("arch.py", "data.py", "network.py", "quantize.py", "zoo.py", "zoo.txt")
+_SOURCES = ("arch.py", "data.py", "network.py", "quantize.py", "size.py", "zoo.py", "zoo.txt")
 
 
 def networks() -> tuple[str, ...]:

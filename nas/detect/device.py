@@ -27,7 +27,7 @@ Pixels8 = npt.NDArray[np.int8]
 
 @dataclass(frozen=True, eq=False)
 class Detector(Network):
-    """A network whose boxes are its last output. `inputs` are real pictures [N,S,S,C] int8 here, since a
+    """A network whose boxes are its last output. `inputs` are real pictures [N,H,W,C] int8 here, since a
     detector has little to do on noise; `plain` is the graph without the boxes."""
 
     head: Head
@@ -81,7 +81,7 @@ def detector_case(path: Path, head: Head, pictures: Pixels8, engine: Engine, boa
 
 
 def reference_boxes(path: Path, head: Head, pictures: Pixels8) -> tuple[str, list[list[Found]]]:
-    """Who computed the grids of `pictures` [N,S,S,C] int8, and the boxes that the device finds in them."""
+    """Who computed the grids of `pictures` [N,H,W,C] int8, and the boxes that the device finds in them."""
     data = path.read_bytes()
     graph = read_tflite(data, path.stem)
     reference, run = reference_for(data, graph)

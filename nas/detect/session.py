@@ -106,7 +106,7 @@ def load(ask: Request, folder: Path) -> DetectionSet:
     train, test = ask.limit or 1500, ask.limit or 200
     root = folder / f"shapes-{ask.arch.resolution}-{train}-{ask.seed}"
     if not (root / "complete").exists():
-        write_shapes(root, train, test, ask.arch.resolution, ask.seed)
+        write_shapes(root, train, test, ask.arch.resolution.longer, ask.seed)
         (root / "complete").touch()
     found = voc(root / "VOCdevkit", ask.arch.resolution, seed=ask.seed)
     return DetectionSet(

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from tinyhil.errors import MissingTool
 from tinyhil.nas.data import smooth_images
+from tinyhil.nas.size import square
 
 SHAPES = ("cross", "disc", "square", "triangle")  # sorted, as the loader sorts class names
 Mask = npt.NDArray[np.bool_]
@@ -41,7 +42,7 @@ Drawn = tuple[str, tuple[int, int, int, int], bool]
 
 def draw(size: int, random: np.random.Generator) -> tuple[npt.NDArray[np.uint8], list[Drawn]]:
     """A picture [size,size,3] and what is in it: name, 1-based inclusive edges, difficult."""
-    image = smooth_images(1, size, 3, int(random.integers(1 << 31)))[0] * 0.5
+    image = smooth_images(1, square(size), 3, int(random.integers(1 << 31)))[0] * 0.5
     masks: list[tuple[str, Mask]] = []
     for _ in range(int(random.integers(1, 5))):
         name = SHAPES[int(random.integers(len(SHAPES)))]

@@ -20,6 +20,7 @@ from tinyhil.errors import UsageError
 from tinyhil.harness.tinyengine.detect import SIDE, Head
 from tinyhil.nas.arch import Arch, layers
 from tinyhil.nas.detect.score import Found, iou
+from tinyhil.nas.size import Size
 from tinyhil.nas.torchnet import Net
 from tinyhil.nas.train import Recipe, make_optimizer, seed_everything
 from tinyhil.nas.voc import Corners, Scenes, Thing
@@ -65,15 +66,15 @@ def detector_arch(arch: Arch, head: Head) -> Arch:
     return replace(arch, grid=True, classes=head.channels)
 
 
-def grid_side(arch: Arch) -> int:
-    """Cells along each side."""
+def grid_size(arch: Arch) -> Size:
+    """Rows and columns of cells."""
     return list(layers(arch))[-1].size_out
 
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """What the grid should say of N pictures, S cells a side, A anchors: `there` [N,S,S,A] where an object
-    is in charge; offsets x, y in the cell and log sizes [N,S,S,A,4]; class; weight of small objects; and
+    """What the grid should say of N pictures, H x W cells, A anchors: `there` [N,H,W,A] where an object
+    is in charge; offsets x, y in the cell and log sizes [N,H,W,A,4]; class; weight of small objects; and
     every object's box [N,M,4], zero where there are fewer."""
 
     there: torch.Tensor
@@ -83,10 +84,10 @@ class Targets:
     boxes: torch.Tensor
 
 
-def targets_of(things: tuple[tuple[Thing, ...], ...], head: Head, side: int) -> Targets:
+def targets_of(things: tuple[tuple[Thing, ...], ...], head: Head, grid: Size) -> Targets:
     """Each object goes to the cell of its centre and to the anchor of the most similar size that is free
     there."""
-    shape = (len(things), side, side, len(head.anchors))
+    shape = (len(things), grid.height, grid.width, len(head.anchors))
     there, labels = np.zeros(shape, np.bool_), np.zeros(shape, np.int64)
     places, weights = np.zeros((*shape, 4), np.float32), np.zeros(shape, np.float32)
     boxes = np.zeros((len(things), max(1, *map(len, things)), 4), np.float32)
@@ -94,8 +95,8 @@ def targets_of(things: tuple[tuple[Thing, ...], ...], head: Head, side: int) -> 
         for number, thing in enumerate(objects):
             left, top, right, bottom = boxes[image, number] = thing.box
             width, height = float(right - left), float(bottom - top)
-            x, y = (left + right) / 2 * side, (top + bottom) / 2 * side
-            column, row = min(int(x), side - 1), min(int(y), side - 1)
+            x, y = (left + right) / 2 * grid.width, (top + bottom) / 2 * grid.height
+            column, row = min(int(x), grid.width - 1), min(int(y), grid.height - 1)
             order = size_iou(np.array([[width, height]]), np.array(head.anchors))[0].argsort()[::-1]
             free = [anchor for anchor in order.tolist() if not there[image, row, column, anchor]]
             if not free:
@@ -109,7 +110,7 @@ def targets_of(things: tuple[tuple[Thing, ...], ...], head: Head, side: int) -> 
 
 
 def yolo_loss(grid: torch.Tensor, targets: Targets, head: Head) -> torch.Tensor:
-    """Loss of the map [N,S,S,A*(5+C)], summed over the grid, mean over the pictures."""
+    """Loss of the map [N,H,W,A*(5+C)], summed over the grid, mean over the pictures."""
     values = grid.view(*grid.shape[:3], len(head.anchors), -1)
     there = targets.there
     centres = values[..., :2].sigmoid()
@@ -129,7 +130,7 @@ def yolo_loss(grid: torch.Tensor, targets: Targets, head: Head) -> torch.Tensor:
 
 
 def _overlaps(places: torch.Tensor, boxes: torch.Tensor, head: Head) -> torch.Tensor:
-    """IoU [N,S,S,A,M] of predicted places (x, y in the cell, log sizes) with every object's box."""
+    """IoU [N,H,W,A,M] of predicted places (x, y in the cell, log sizes) with every object's box."""
     rows, columns = places.shape[1:3]
     corner = torch.stack(torch.meshgrid(torch.arange(columns), torch.arange(rows), indexing="xy"), -1)
     centre = (places[..., :2] + corner[None, :, :, None]) / torch.tensor([columns, rows])
@@ -171,8 +172,8 @@ def train_detector(
     torch.nn.init.normal_(net.fc.weight, std=0.01)
     with torch.no_grad():
         net.fc.bias.zero_().view(len(head.anchors), -1)[:, 4] = -4.0  # at first nothing is anywhere
-    side = grid_side(arch)
-    plain, turned = (targets_of(each, head, side) for each in (scenes.things, mirrored(scenes.things)))
+    grid = grid_size(arch)
+    plain, turned = (targets_of(each, head, grid) for each in (scenes.things, mirrored(scenes.things)))
     per_epoch = -(-len(scenes) // recipe.batch)
     optimizer, schedule = make_optimizer(net, recipe, recipe.epochs * per_epoch)
     first = _restore(checkpoint, net, optimizer, schedule)
@@ -238,7 +239,7 @@ def _restore(
 
 
 def float_boxes(grid: npt.NDArray[np.floating], head: Head) -> list[Found]:
-    """The boxes in one picture's map [S,S,A*(5+C)] of reals: the device's rules, not rounded."""
+    """The boxes in one picture's map [H,W,A*(5+C)] of reals: the device's rules, not rounded."""
     rows, columns = grid.shape[:2]
     cells = np.asarray(grid, np.float64).reshape(rows, columns, len(head.anchors), -1)
     sure = 1 / (1 + np.exp(-cells[..., 4]))

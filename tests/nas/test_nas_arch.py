@@ -14,6 +14,7 @@ from tinyhil.errors import UsageError
 from tinyhil.nas import cost
 from tinyhil.nas.arch import Arch, Block, format_arch, layers, parse
 from tinyhil.nas.configs import from_config, read_config
+from tinyhil.nas.size import Size, square
 from tinyhil.nas.zoo import architecture, architectures
 
 CONFIGS = Path(__file__).resolve().parents[3] / "shared" / "configs"
@@ -57,7 +58,7 @@ archs = st.builds(
     lambda first, rest, **others: Arch(stages=(tuple(first), *rest), **others),
     first=st.lists(blocks, max_size=2),
     rest=stages,
-    resolution=st.integers(1, 300),
+    resolution=st.builds(Size, st.integers(1, 300), st.integers(1, 300)) | st.integers(1, 300).map(square),
     stem=st.integers(1, 64),
     classes=st.integers(1, 1000),
     mix=st.none() | st.integers(1, 500),
@@ -77,7 +78,9 @@ def test_text_and_architecture_are_the_same_thing(arch: Arch) -> None:
 
 def test_the_text_of_a_published_network_reads_as_documented() -> None:
     arch = parse("r176 w0.5 | s16 k3e1:8 | k7e3:16/2 k3e5 | k7e5:160 | fc1000")
-    assert arch.resolution == 176
+    assert arch.resolution == square(176)
+    assert parse("r49x10 c1 | s8 | fc2").resolution == Size(height=49, width=10)
+    assert str(parse("r8x8 | s8 | fc2")) == str(parse("r8 | s8 | fc2")) == "r8 | s8 | fc2"
     assert arch.width == 0.5
     assert arch.channels == 3
     assert arch.stages[1] == (Block(7, 3, 16, 2), Block(3, 5, 16, 1))
@@ -102,6 +105,11 @@ def test_the_text_of_a_published_network_reads_as_documented() -> None:
         ("r96.5 | s16 | fc10", "whole"),
         ("r99999 | s16 | fc10", "resolution"),
         ("r96 | s9999 k3e16 k3e16 | fc10", "channels"),
+        ("r49x | s16 | fc10", "'r49x' is not known"),
+        ("r49x0 | s16 | fc10", "resolution 49x0"),
+        ("r4x1025 | s16 | fc10", "resolution 4x1025"),
+        ("r4 c3x3 | s16 | fc10", "3x3 must be a whole number"),
+        ("r4 w3x3 | s16 | fc10", "3x3 must be one number"),
         ("r96 w99 | s16 | fc10", "width"),
     ],
 )
@@ -110,7 +118,7 @@ def test_a_wrong_word_is_named_with_what_was_expected(text: str, word: str) -> N
         parse(text)
 
 
-@given(st.text(alphabet="rcwskefcm0123456789:/|. ", max_size=60))
+@given(st.text(alphabet="rcxwskefcm0123456789:/|. ", max_size=60))
 @settings(max_examples=300)
 def test_any_text_is_parsed_or_refused_as_the_users_error(text: str) -> None:
     try:

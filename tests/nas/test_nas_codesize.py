@@ -8,8 +8,9 @@ from tinyhil.nas.arch import Kind, Layer
 from tinyhil.nas.codesize import Built, helper_kind, learn
 from tinyhil.nas.meter import _called
 from tinyhil.nas.planning import Planned, PlannedLayer
+from tinyhil.nas.size import square
 
-POINTWISE = Layer("p", Kind.POINTWISE, 1, 1, 8, 16, 8, 8, relu6=True)
+POINTWISE = Layer("p", Kind.POINTWISE, 1, 1, 8, 16, square(8), square(8), relu6=True)
 RUNTIME, PER_BLOCK = 4000, 90  # a made-up compiler: bytes once, and beyond the estimate of each own function
 
 

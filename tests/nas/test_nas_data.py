@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from tinyhil.errors import UsageError
 from tinyhil.nas.audio import COEFFICIENTS, FRAMES, RATE, filters, mfcc
 from tinyhil.nas.data import Dataset, Split, digits, load_npz, partition, resize, smooth_images
 from tinyhil.nas.loaders import class_list, image_folders, read_wav, speech_commands, visual_wake_words
+from tinyhil.nas.size import square
 from tinyhil.nas.synthetic import KEYWORDS, figures, keywords
 
 
@@ -57,10 +59,10 @@ def test_a_partition_loses_and_repeats_nothing(count: int, seed: int) -> None:
 
 def test_resizing_keeps_flat_pictures_flat_and_means_alike() -> None:
     flat = np.full((1, 9, 9, 2), 0.3, np.float32)
-    np.testing.assert_allclose(resize(flat, 17), 0.3, rtol=1e-6)
-    picture = smooth_images(1, 32, 1, 4)
-    assert resize(picture, 16).mean() == pytest.approx(picture.mean(), abs=0.02)
-    assert resize(picture, 32) is picture
+    np.testing.assert_allclose(resize(flat, square(17)), 0.3, rtol=1e-6)
+    picture = smooth_images(1, square(32), 1, 4)
+    assert resize(picture, square(16)).mean() == pytest.approx(picture.mean(), abs=0.02)
+    assert resize(picture, square(32)) is picture
 
 
 def write_npz(path: Path, **arrays: object) -> Path:
@@ -88,7 +90,13 @@ def test_a_wrong_npz_file_is_refused_with_the_array_named(tmp_path: Path) -> Non
     wrong: dict[str, dict[str, object]] = {
         "needs arrays": {"pictures": good},
         "labels` must be one": {"images": good, "labels": labels[:5]},
-        "must be square": {"images": good[:, :, :2], "labels": labels},
+        "different shapes": {"images": good, "labels": labels}
+        | {
+            f"{part}_{kind}": array
+            for part in ("valid", "test")
+            for kind, array in (("images", good[:, :2]), ("labels", labels))
+        },
+        "must be": {"images": good[:, 0, 0], "labels": labels},
         "must be uint8": {"images": good.astype(np.float32) + 5, "labels": labels},
         "must not be negative": {"images": good, "labels": labels - 1},
         "give both": {"images": good, "labels": labels, "test_images": good, "test_labels": labels},
@@ -149,20 +157,20 @@ def test_visual_wake_words_follow_the_half_percent_rule(tmp_path: Path) -> None:
 
 def test_speech_commands_keep_their_own_test_files_apart(tmp_path: Path) -> None:
     speech_tree(tmp_path)
-    every = speech_commands(tmp_path, 16)
+    every = speech_commands(tmp_path)
     assert every.classes == ("cat", "no", "yes")
     assert len(every.test) == 2
     assert len(every.train) + len(every.valid) == 10
-    twelve = speech_commands(tmp_path, 16, words=12)
+    twelve = speech_commands(tmp_path, words=12)
     assert len(twelve.classes) == 12
     assert twelve.classes[-2:] == ("unknown", "silence")
     labels = np.concatenate([split.labels for split in parts_of(twelve)])
     assert sorted(set(labels)) == [0, 1, 10, 11]
-    assert twelve.train.images.shape[1:] == (16, 16, 1)
+    assert twelve.train.images.shape[1:] == (49, 10, 1)
     with pytest.raises(UsageError, match="12 or 35"):
-        speech_commands(tmp_path, 16, words=20)
+        speech_commands(tmp_path, words=20)
     with pytest.raises(UsageError, match="testing_list"):
-        speech_commands(tmp_path / "yes", 16)
+        speech_commands(tmp_path / "yes")
     save_sound(tmp_path / "slow.wav", np.zeros(100), rate=8000)
     (tmp_path / "text.wav").write_text("hello")
     for name in ("slow.wav", "text.wav"):
@@ -182,9 +190,9 @@ def test_the_front_end_gives_49_frames_of_10_coefficients_and_tells_pitches_apar
     assert (np.diff(bank.argmax(axis=1)) >= 0).all()
 
 
-@pytest.mark.parametrize("make", [figures, keywords])
+@pytest.mark.parametrize("make", [partial(figures, 16), keywords])
 def test_synthetic_sets_are_seeded_balanced_and_labelled_as_such(make: type) -> None:
-    data, again, other = make(16, 60, 1), make(16, 60, 1), make(16, 60, 2)
+    data, again, other = make(60, 1), make(60, 1), make(60, 2)
     np.testing.assert_array_equal(data.train.images, again.train.images)
     assert not np.array_equal(data.train.images, other.train.images)
     assert "synthetic" in data.note

@@ -18,6 +18,7 @@ from tinyhil.nas.commands import search
 from tinyhil.nas.data import Split
 from tinyhil.nas.datasets import KINDS, load
 from tinyhil.nas.session import family_for
+from tinyhil.nas.size import Size, square
 
 
 def npz(path: Path) -> Path:
@@ -27,16 +28,16 @@ def npz(path: Path) -> Path:
     return path / "mine.npz"
 
 
-# What is asked for, what makes the files, how many classes and channels come out, and pixels a side.
-SETS: dict[str, tuple[str, Callable[[Path], Path] | None, int, int, int]] = {
-    "digits": ("digits,size=16", None, 10, 1, 16),
-    "figures": ("figures,size=16", None, 2, 3, 16),
-    "keywords": ("keywords", None, 6, 1, 32),
-    "npz": ("npz:{}", npz, 4, 1, 16),
-    "imagenet": ("imagenet:{},size=48", imagenet_tree, 3, 3, 48),
-    "vww": ("vww:{}", coco_tree, 2, 3, 32),
-    "speech": ("speech:{}", speech_tree, 3, 1, 32),
-    "speech12": ("speech12:{},size=16", speech_tree, 12, 1, 16),
+# What is asked for, what makes the files, how many classes and channels come out, and height and width.
+SETS: dict[str, tuple[str, Callable[[Path], Path] | None, int, int, Size]] = {
+    "digits": ("digits,size=16", None, 10, 1, square(16)),
+    "figures": ("figures,size=16", None, 2, 3, square(16)),
+    "keywords": ("keywords", None, 6, 1, Size(49, 10)),
+    "npz": ("npz:{}", npz, 4, 1, square(16)),
+    "imagenet": ("imagenet:{},size=48", imagenet_tree, 3, 3, square(48)),
+    "vww": ("vww:{}", coco_tree, 2, 3, square(32)),
+    "speech": ("speech:{}", speech_tree, 3, 1, Size(49, 10)),
+    "speech12": ("speech12:{}", speech_tree, 12, 1, Size(49, 10)),
 }
 
 
@@ -50,13 +51,14 @@ def test_a_set_is_loaded_by_its_name_and_gets_a_family(name: str, tmp_path: Path
     data = load(text.format(make(tmp_path / "set")) if make else text)
     assert len(data.classes) == classes
     for split in (data.train, data.valid, data.test):
-        assert split.images.shape == (len(split.labels), size, size, channels)
+        assert split.images.shape == (len(split.labels), size.height, size.width, channels)
         assert len(split) > 0
         assert np.abs(split.images).max() <= 1
     family, _, resolutions = family_for(data)
     assert (family.classes, family.channels) == (classes, channels)
     assert resolutions
-    assert max(resolutions) <= size
+    assert max(one.height for one in resolutions) <= size.height
+    assert size.height == size.width or resolutions == (size,)
 
 
 def test_a_file_is_known_by_its_ending_and_options_are_told_in_the_note(tmp_path: Path) -> None:
@@ -77,6 +79,7 @@ def test_a_file_is_known_by_its_ending_and_options_are_told_in_the_note(tmp_path
         ("imagenet:/no/such/folder", "there is no /no/such/folder"),
         ("digits:here", "no files of its own"),
         ("digits,limit=5", "no option 'limit'"),
+        ("keywords,size=24", "no option 'size'; its options: none"),
         ("digits,size=0", "whole number above 0"),
         ("digits,size=x", "whole number above 0"),
         ("digits,colour=1", "unknown data set"),

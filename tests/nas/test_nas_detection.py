@@ -48,6 +48,7 @@ from tinyhil.nas.detect.yolo import (  # noqa: E402
     train_detector,
     yolo_loss,
 )
+from tinyhil.nas.size import square  # noqa: E402
 from tinyhil.nas.train import Recipe  # noqa: E402
 from tinyhil.nas.voc import voc  # noqa: E402
 
@@ -240,7 +241,7 @@ def test_a_grid_that_says_what_it_was_taught_gives_the_objects_back(
 ) -> None:
     head = Head(((0.1, 0.1), (0.3, 0.2), (0.2, 0.3)), ("a", "b", "c"), overlap=1.0)
     things = tuple(Thing(label, box) for label, box in objects)
-    wanted = targets_of((things,), head, side=4)
+    wanted = targets_of((things,), head, square(4))
     places = wanted.places.clone()
     places[..., :2] = torch.logit(places[..., :2], eps=1e-6)
     sure = torch.where(wanted.there, 12.0, -12.0)[..., None]
@@ -256,7 +257,7 @@ def test_a_grid_that_says_what_it_was_taught_gives_the_objects_back(
 
 
 def test_training_learns_and_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
-    data = voc(write_shapes(tmp_path, 24, 4, size=32), 32)
+    data = voc(write_shapes(tmp_path, 24, 4, size=32), square(32))
     head = Head(anchors_of(data.train, 2), data.classes)
     arch = detector_arch(parse("r32 | s8 k3e1:8 | k3e2:16/2 | fc2"), head)
     recipe, losses = Recipe(epochs=4, batch=8, rate=0.02), []

@@ -23,12 +23,13 @@ from tinyhil.nas.evolution import (
     random_search,
     space_of,
 )
+from tinyhil.nas.size import square
 from tinyhil.nas.space import Family, Space, analytic_needs
 
 FAMILY = Family(
     stem=16, first=8, stages=((16, 2, 4), (24, 2, 3), (40, 1, 3), (64, 1, 1)), classes=10, channels=1
 )
-SPACES = tuple(Space(width, size, FAMILY) for width in (0.5, 1.0) for size in (16, 32))
+SPACES = tuple(Space(width, square(size), FAMILY) for width in (0.5, 1.0) for size in (16, 32))
 NEEDS = analytic_needs(1.0)
 
 

@@ -22,6 +22,7 @@ from tinyhil.nas.figures import (
     sensitivity,
     stage_one_figures,
 )
+from tinyhil.nas.size import square
 from tinyhil.nas.space import Sampled, Space, analytic_needs, grid, rank, sample_spaces
 from tinyhil.nas.zoo import architecture
 
@@ -51,7 +52,7 @@ def test_more_memory_never_picks_a_space_that_computes_less(sampled: tuple[Sampl
     small, large = choices[RAMS[0], FLASHES[1]].space, choices[RAMS[-1], FLASHES[1]].space
     assert small is not None
     assert large is not None
-    assert large.resolution >= small.resolution, "more RAM at equal flash: a higher resolution"
+    assert large.resolution.height >= small.resolution.height, "more RAM at equal flash: a higher resolution"
     narrow, wide = choices[RAMS[-1], FLASHES[0]].space, choices[RAMS[-1], FLASHES[-1]].space
     assert narrow is not None
     assert wide is not None
@@ -95,7 +96,7 @@ def test_the_searched_network_spreads_its_memory_more_evenly_than_mobilenet() ->
 
 def test_evolution_and_chance_race_at_equal_evaluations() -> None:
     small = Settings(10, 4, 5, 5, generations=4)
-    found = race([Space(0.5, 144)], Budget(320 * KIB, KIB * KIB), "whole", whole_tensors, small, 2)
+    found = race([Space(0.5, square(144))], Budget(320 * KIB, KIB * KIB), "whole", whole_tensors, small, 2)
     for evolved, drawn in zip(found.evolution, found.chance, strict=True):
         assert len(evolved) == len(drawn)
         assert list(evolved) == sorted(evolved)

@@ -37,10 +37,10 @@ def layer_price(layer: Layer) -> float:
     run two outputs at a time, depthwise ones pay for borders, rows have an overhead."""
     match layer.kind:
         case Kind.DEPTHWISE:
-            border = (layer.size_in + layer.kernel - 1) ** 2 * layer.cin
+            border = (layer.size_in.height + layer.kernel - 1) ** 2 * layer.cin
             return 3.1 * layer.macs + 9.0 * layer.bytes_out + 2.2 * border + 40 * layer.cout
         case Kind.POINTWISE:
-            pairs = -(-layer.cout // 2) * layer.size_out**2
+            pairs = -(-layer.cout // 2) * layer.size_out.area
             return 1.3 * layer.macs + 21.0 * pairs + 4.0 * layer.bytes_in + 55 * layer.cout
         case Kind.CONV:
             return 2.6 * layer.macs + 30 * layer.bytes_out

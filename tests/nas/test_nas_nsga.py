@@ -13,10 +13,11 @@ from tinyhil.errors import UsageError
 from tinyhil.nas.arch import Arch
 from tinyhil.nas.evolution import Budget
 from tinyhil.nas.nsga import Coding, Front, Point, best_of, pareto
+from tinyhil.nas.size import square
 from tinyhil.nas.space import Family, Space, analytic_needs
 
 FAMILY = Family(stem=16, first=8, stages=((16, 2, 3), (24, 2, 3), (64, 1, 1)), classes=10, channels=1)
-SPACES = tuple(Space(width, size, FAMILY) for width in (0.5, 1.0) for size in (16, 32))
+SPACES = tuple(Space(width, square(size), FAMILY) for width in (0.5, 1.0) for size in (16, 32))
 NEEDS = analytic_needs(1.0)
 BUDGET = Budget(20_000, 40_000, 700_000.0)
 
@@ -36,7 +37,7 @@ def test_every_vector_is_a_network_of_the_family_and_every_gene_matters() -> Non
     seen = {coding.decode(source.integers(0, coding.upper + 1)) for _ in range(200)}
     assert len(seen) > 150
     assert {str(space) for space in SPACES} == {f"w{arch.width}-r{arch.resolution}" for arch in seen}
-    assert coding.decode(coding.upper).blocks == Space(1.0, 32, FAMILY).largest().blocks
+    assert coding.decode(coding.upper).blocks == Space(1.0, square(32), FAMILY).largest().blocks
 
 
 def test_the_front_is_within_the_budget_and_unbeaten() -> None:
@@ -80,4 +81,4 @@ def test_an_impossible_budget_and_mixed_families_are_refused() -> None:
     with pytest.raises(UsageError, match="no network within the budget"):
         pareto(SPACES, Budget(10, 10), NEEDS, speed, taste, population=8, generations=2)
     with pytest.raises(UsageError, match="family"):
-        Coding([SPACES[0], Space(0.5, 96)])
+        Coding([SPACES[0], Space(0.5, square(96))])

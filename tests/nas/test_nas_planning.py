@@ -11,6 +11,7 @@ from tinyhil.harness.engine import Options
 from tinyhil.harness.tinyengine.engine import schedule_graph
 from tinyhil.nas import cost
 from tinyhil.nas.planning import EngineNeeds, flash_of
+from tinyhil.nas.size import Size
 from tinyhil.nas.space import Family, grid
 from tinyhil.nas.typical import skeleton
 from tinyhil.nas.zoo import architecture, seeded_graph
@@ -18,7 +19,7 @@ from tinyhil.nas.zoo import architecture, seeded_graph
 FAMILY = Family(
     stem=16, first=8, stages=((16, 2, 3), (24, 2, 3), (48, 1, 3), (64, 1, 1)), classes=10, channels=1
 )
-SPACES = grid(FAMILY, (0.5, 1.0), (16, 24))
+SPACES = grid(FAMILY, (0.5, 1.0), (16, Size(24, 10)))
 BOARD = get_board("stm32f746")
 
 

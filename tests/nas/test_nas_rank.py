@@ -16,6 +16,7 @@ from tinyhil.errors import UsageError
 from tinyhil.nas.arch import Arch
 from tinyhil.nas.data import Dataset
 from tinyhil.nas.rank import Pair, distinct, draw_ranking, interval, kendall, measure, ranking, spearman
+from tinyhil.nas.size import square
 from tinyhil.nas.space import Family, Space
 from tinyhil.nas.supernet import SuperNet
 from tinyhil.nas.supertrain import Covered
@@ -25,7 +26,7 @@ from tinyhil.nas.train import Recipe, train
 
 FAMILY = Covered(
     tuple(
-        Space(width, 12, Family(8, 8, ((8, 2, 2), (16, 1, 1)), expansions=(2, 3), classes=2))
+        Space(width, square(12), Family(8, 8, ((8, 2, 2), (16, 1, 1)), expansions=(2, 3), classes=2))
         for width in (0.5, 1.0)
     )
 )

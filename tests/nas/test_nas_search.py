@@ -23,6 +23,7 @@ from tinyhil.nas.meter import Measured, from_json, measured_from, read_results, 
 from tinyhil.nas.planfeatures import planned_features
 from tinyhil.nas.planlatency import PlanModel, evaluate_plan, fit_plan, load_plan_model
 from tinyhil.nas.planning import Planned, PlannedLayer, family
+from tinyhil.nas.size import square
 from tinyhil.nas.space import Family, grid
 from tinyhil.nas.zoo import architecture
 from tinyhil.results.record import Correctness, EngineId, Estimate, LayerResult, Measurement, Model, PeakRam
@@ -36,7 +37,7 @@ def plan(arch: Arch) -> Planned:
     """A made-up plan: every layer on a kernel that follows from its shape."""
     rows = []
     for layer in layers(arch):
-        kernel = {"pointwise": "gemm", "depthwise": "dw x4" if layer.size_out % 4 == 0 else "dw x2"}
+        kernel = {"pointwise": "gemm", "depthwise": "dw x4" if layer.size_out.width % 4 == 0 else "dw x2"}
         count = 3 * layer.macs + 10 * layer.bytes_out
         rows.append(PlannedLayer(kernel.get(layer.kind, "portable"), count, parts=(layer,)))
     return Planned(1000, 2000, sum(layer.macs for layer in layers(arch)), tuple(rows))
@@ -102,8 +103,8 @@ def test_five_networks_move_the_prices_to_another_board() -> None:
 
 def test_pixels_that_fill_no_block_are_told_apart() -> None:
     def counts(side: int, kernel: str) -> Mapping[str, float]:
-        project = Layer("project", Kind.POINTWISE, 1, 1, 24, 16, side, side, relu6=False)
-        depthwise = Layer("dw", Kind.DEPTHWISE, 5, 1, 24, 24, side, side, relu6=True)
+        project = Layer("project", Kind.POINTWISE, 1, 1, 24, 16, square(side), square(side), relu6=False)
+        depthwise = Layer("dw", Kind.DEPTHWISE, 5, 1, 24, 24, square(side), square(side), relu6=True)
         return planned_features(PlannedLayer(kernel, 1000, parts=(depthwise, project)))
 
     whole, rest = counts(8, "dw+1x1 x8"), counts(7, "dw+1x1 x2")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tinyhil.errors import UsageError
 from tinyhil.nas import cost
+from tinyhil.nas.size import Size, square
 from tinyhil.nas.space import (
     Family,
     Need,
@@ -19,6 +20,7 @@ from tinyhil.nas.space import (
     grid,
     pick,
     rank,
+    resolutions_within,
     sample_spaces,
     scaled,
 )
@@ -32,8 +34,8 @@ def test_there_are_108_spaces() -> None:
     spaces = grid()
     assert len(spaces) == 108
     assert {space.width for space in spaces} == {0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0}
-    assert min(space.resolution for space in spaces) == 48
-    assert max(space.resolution for space in spaces) == 224
+    assert min(space.resolution.height for space in spaces) == 48
+    assert max(space.resolution.height for space in spaces) == 224
 
 
 @pytest.mark.parametrize("name", [f"mcunet-in{i}" for i in range(5)])
@@ -58,7 +60,7 @@ def test_scaled_channels_are_multiples_of_eight_and_not_much_below(channels: int
 @given(st.integers(0, 10**6))
 @settings(max_examples=30)
 def test_a_sample_lies_between_the_smallest_and_the_largest(seed: int) -> None:
-    space = Space(0.5, 96)
+    space = Space(0.5, square(96))
     arch = space.sample(random.Random(seed))
     assert cost.macs(space.smallest()) <= cost.macs(arch) <= cost.macs(space.largest())
     assert [len(stage) for stage in arch.stages[1:]] <= [4, 4, 4, 4, 4, 1]
@@ -82,7 +84,7 @@ def test_the_published_spaces_are_picked() -> None:
 
 
 def test_a_space_is_sampled_the_same_whatever_stands_beside_it() -> None:
-    one, two = Space(0.5, 96), Space(0.6, 96)
+    one, two = Space(0.5, square(96)), Space(0.6, square(96))
     alone = sample_spaces([two], analytic_needs(), 5, seed=4)[0]
     assert sample_spaces([one, two], analytic_needs(), 5, seed=4)[1] == alone
     assert sample_spaces([two], analytic_needs(), 5, seed=5)[0] != alone
@@ -97,7 +99,7 @@ def test_without_a_minimum_a_handful_of_lucky_networks_would_win() -> None:
 
 
 def test_scores_are_sorted_and_their_quantiles_are_members() -> None:
-    sampled = sample_spaces([Space(0.5, 112)], analytic_needs(), 50, 0)[0]
+    sampled = sample_spaces([Space(0.5, square(112))], analytic_needs(), 50, 0)[0]
     score = sampled.score(200_000, 800_000)
     assert 0 < score.fitting <= score.drawn == 50
     assert list(score.macs) == sorted(score.macs)
@@ -113,14 +115,22 @@ def test_when_no_space_fits_the_nearest_network_is_named() -> None:
         pick(sampled, 5_000, 10_000, minimum=5)
     assert "has 0 of 20" in str(caught.value)
     with pytest.raises(UsageError, match="run time 9 where 5 is allowed"):
-        pick([Sampled(Space(0.2, 48), (Need(1, 1, 1, 9.0),))], 10, 10, 1, latency=5.0)
+        pick([Sampled(Space(0.2, square(48)), (Need(1, 1, 1, 9.0),))], 10, 10, 1, latency=5.0)
     with pytest.raises(UsageError, match="no network was sampled"):
         pick([], 1, 1, 1)
 
 
 def test_a_family_of_ones_own_is_searched_alike() -> None:
     family = Family(stem=8, first=8, stages=((16, 2, 3), (24, 1, 1)), expansions=(2, 4), classes=4)
-    arch = Space(1.0, 32, family).sample(random.Random(1))
+    arch = Space(1.0, square(32), family).sample(random.Random(1))
     assert len(arch.stages) == 3
     assert len(arch.stages[2]) == 1
     assert {block.expansion for stage in arch.stages[1:] for block in stage} <= {2, 4}
+
+
+def test_images_are_searched_at_resolutions_that_are_not_larger_and_as_they_are_if_not_square() -> None:
+    sides = (square(16), square(24), square(32))
+    assert resolutions_within(square(24), sides) == (square(16), square(24))
+    assert resolutions_within(square(10), sides) == (square(10),)
+    assert resolutions_within(Size(49, 10), sides) == (Size(49, 10),)
+    assert str(Space(0.5, Size(49, 10))) == "w0.5-r49x10"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tinyhil.errors import UsageError
 from tinyhil.nas.detect.synthetic import SHAPES, write_shapes
+from tinyhil.nas.size import square
 from tinyhil.nas.voc import Thing, read_annotation, voc
 
 pytest.importorskip("PIL", reason="needs Pillow: pip install '.[nas]'")
@@ -67,7 +68,7 @@ def devkit(tmp_path: Path) -> Path:
 def test_a_devkit_of_two_years_is_trained_on_both_and_judged_on_the_part_that_is_published(
     devkit: Path,
 ) -> None:
-    data = voc(devkit, 8)
+    data = voc(devkit, square(8))
     assert data.classes == ("cat", "dog", "person")
     assert [len(part) for part in (data.train, data.valid, data.test)] == [4, 1, 1]
     assert data.test.images.shape == (1, 8, 8, 3)
@@ -84,15 +85,15 @@ def test_a_devkit_of_two_years_is_trained_on_both_and_judged_on_the_part_that_is
 def test_one_year_without_a_test_part_is_judged_on_val(tmp_path: Path) -> None:
     add_year(tmp_path, "VOC2012", {"train": {"a": DOG, "b": DOG}, "val": {"c": DOG}})
     for root in (tmp_path, tmp_path / "VOC2012"):
-        data = voc(root, 8)
+        data = voc(root, square(8))
         assert [len(part) for part in (data.train, data.valid, data.test)] == [1, 1, 1]
 
 
 def test_lists_of_one_class_and_limits_are_read(devkit: Path) -> None:
     (devkit / "VOC2007" / "ImageSets" / "Main" / "trainval.txt").write_text("000005 -1\n\n000007  1\n")
-    assert len(voc(devkit / "VOC2007", 8).train) == 1
-    assert len(voc(devkit, 8, limit=1).train) == 1
-    assert voc(devkit, 8, classes=("person", "cat", "dog")).test.things[0][0].label == 1
+    assert len(voc(devkit / "VOC2007", square(8)).train) == 1
+    assert len(voc(devkit, square(8), limit=1).train) == 1
+    assert voc(devkit, square(8), classes=("person", "cat", "dog")).test.things[0][0].label == 1
 
 
 @pytest.mark.parametrize(
@@ -119,7 +120,7 @@ def test_a_wrong_annotation_is_named(devkit: Path, text: str, complaint: str) ->
     file = devkit / "VOC2007" / "Annotations" / "000007.xml"
     file.write_text(text)
     with pytest.raises(UsageError, match=complaint) as caught:
-        voc(devkit, 8)
+        voc(devkit, square(8))
     assert str(file) in str(caught.value)
 
 
@@ -127,23 +128,23 @@ def test_what_is_missing_or_leads_elsewhere_is_named(devkit: Path) -> None:
     year = devkit / "VOC2007"
     names = year / "ImageSets" / "Main" / "trainval.txt"
     with pytest.raises(UsageError, match="not in Pascal VOC's layout"):
-        voc(year / "JPEGImages", 8)
+        voc(year / "JPEGImages", square(8))
     for wrong in ("../../etc/passwd", "/etc/passwd", "..", "a\0b"):
         names.write_text(f"000005\n{wrong}\n")
         with pytest.raises(UsageError, match=r"line 2.*is not the name of a picture"):
-            voc(devkit, 8)
+            voc(devkit, square(8))
     names.write_text("000005\n000006\n")
     with pytest.raises(UsageError, match=r"000006 is listed, but .*000006.jpg is not there"):
-        voc(devkit, 8)
+        voc(devkit, square(8))
     names.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="not a list of names"):
-        voc(devkit, 8)
+        voc(devkit, square(8))
     names.write_text("000005\n000007\n")
     with pytest.raises(UsageError, match="class 'person' is not one of cat, dog"):
-        voc(devkit, 8, classes=("cat", "dog"))
+        voc(devkit, square(8), classes=("cat", "dog"))
     (year / "JPEGImages" / "000005.jpg").write_bytes(b"no picture")
     with pytest.raises(UsageError, match=r"000005.jpg is not a readable picture"):
-        voc(devkit, 8)
+        voc(devkit, square(8))
 
 
 @given(st.binary(max_size=300) | st.text(max_size=200).map(str.encode))
@@ -166,10 +167,10 @@ def test_the_synthetic_set_is_in_the_layout_and_the_same_for_the_same_seed(tmp_p
         for root in "abc"
     ]
     assert texts[0] == texts[1] != texts[2]
-    data = voc(year, 32)
+    data = voc(year, square(32))
     assert set(data.classes) <= set(SHAPES)
     assert [len(part) for part in (data.train, data.valid, data.test)] == [11, 1, 3]
     every = [each for part in (data.train, data.test) for things in part.things for each in things]
     assert all(0.1 < each.box[2] - each.box[0] < 0.55 for each in every)
-    other = voc(tmp_path / "b" / "VOCdevkit", 32)
+    other = voc(tmp_path / "b" / "VOCdevkit", square(32))
     np.testing.assert_array_equal(data.train.images, other.train.images)

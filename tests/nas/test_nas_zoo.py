@@ -28,6 +28,7 @@ from tinyhil.nas.quantize import (
     quantize_images,
     quantize_weights,
 )
+from tinyhil.nas.size import Size, square
 
 needs_tflm = pytest.mark.skipif(
     not has_tflm(), reason="needs the tflite-micro wheel: pip install '.[oracle]'"
@@ -130,7 +131,8 @@ def small_graph(text: str, seed: int) -> tuple[FloatNetwork, Graph]:
 
 @needs_tflm
 @given(
-    resolution=st.integers(5, 17),
+    height=st.integers(5, 17),
+    width=st.integers(3, 17),
     channels=st.integers(1, 4),
     stem=st.integers(1, 12),
     stride=st.integers(1, 2),
@@ -142,14 +144,16 @@ def small_graph(text: str, seed: int) -> tuple[FloatNetwork, Graph]:
 )
 @settings(max_examples=25, deadline=None)
 def test_any_small_architecture_runs_the_same_in_tflm_and_in_the_reference(
-    resolution: int, channels: int, stem: int, stride: int, kernel: int, expansion: int, out: int, mix: str,
-    seed: int,
+    height: int, width: int, channels: int, stem: int, stride: int, kernel: int, expansion: int, out: int,
+    mix: str, seed: int,
 ) -> None:  # fmt: skip
     block = f"k{kernel}e{expansion}:{out}/{stride} k3e2"
-    _, graph = small_graph(f"r{resolution} c{channels} | s{stem}/{stride} k3e1 | {block} | {mix}fc3", seed)
+    text = f"r{height}x{width} c{channels} | s{stem}/{stride} k3e1 | {block} | {mix}fc3"
+    _, graph = small_graph(text, seed)
+    assert cost.macs(parse(text)) == sum(map(graph.macs, graph.ops))
     data = write_tflite(graph)
     again = read_tflite(data, "small")
-    x = quantize_images(smooth_images(1, resolution, channels, seed + 1), graph)
+    x = quantize_images(smooth_images(1, Size(height, width), channels, seed + 1), graph)
     expected = run(graph, [x])[0]
     np.testing.assert_array_equal(run(again, [x])[0], expected)
     np.testing.assert_array_equal(tflm_run(data, [x])[0], expected)
@@ -157,7 +161,7 @@ def test_any_small_architecture_runs_the_same_in_tflm_and_in_the_reference(
 
 def test_the_int8_network_follows_the_float_one() -> None:
     network, graph = small_graph("r16 | s12/1 k3e1:8 | k5e4:16/2 k3e3 | k7e3:24/2 k3e4 | fc10", 3)
-    images = smooth_images(16, 16, 3, 5)
+    images = smooth_images(16, square(16), 3, 5)
     wanted = forward(network, images.astype(np.float64))
     out = graph.tensors[graph.outputs[0]]
     got = np.concatenate([run(graph, [image[None]])[0] for image in quantize_images(images, graph)])

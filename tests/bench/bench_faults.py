@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from bench_injections import (
     Bench,
     Frames,
+    asked_again_soon,
     board_is_held,
     brown_out,
     disk_is_full,
@@ -52,7 +53,7 @@ class Fault:
     def timeout(self, healthy: float) -> float:
         """Seconds for the measurement, where a healthy one takes `healthy` at this moment on this machine.
         So nothing depends on how fast that is, and every wait is still bounded."""
-        return max(1.0, healthy) * (self.runs or (30.0 if self.exit_code == HEALTHY else 4.0))
+        return max(0.6, healthy) * (self.runs or (30.0 if self.exit_code == HEALTHY else 4.0))
 
 
 WATCHDOG = (
@@ -114,13 +115,18 @@ FAULTS = (
     ),
     Fault(
         "some frames truncated",
-        transmit(lambda: Frames(lambda n, data: data if n % 4 else data[: len(data) // 2])),
+        asked_again_soon(transmit(lambda: Frames(lambda n, data: data if n % 4 else data[: len(data) // 2]))),
         HEALTHY,
         "",
     ),
-    Fault("frames lost", transmit(lambda: Frames(lambda n, data: data if n % 5 else b"")), HEALTHY, ""),
+    Fault(
+        "frames lost",
+        asked_again_soon(transmit(lambda: Frames(lambda n, data: data if n % 5 else b""))),
+        HEALTHY,
+        "",
+    ),
     Fault("frames duplicated", transmit(lambda: Frames(lambda n, data: data + data)), HEALTHY, ""),
-    Fault("frames reordered", transmit(reorder), HEALTHY, ""),
+    Fault("frames reordered", asked_again_soon(transmit(reorder)), HEALTHY, ""),
     Fault("1 % byte errors", transmit(lambda: noise(0.01)), HEALTHY, ""),
     Fault("wrong baud rate", flashed(wrong_baud), BENCH, "BadFrame.*baud|NoAnswer.*baud", kept=True),
     Fault("brown-out reset loop", flashed(brown_out), BENCH, "TargetReset.*reset by a brown-out", kept=True),
@@ -141,7 +147,6 @@ FAULTS = (
         firmware_with("    for (volatile int i = 0;;) { i = 0; }"),
         BENCH,
         "NoAnswer.*still running",
-        runs=10.0,
     ),
     Fault(
         "watchdog reset mid-run",
@@ -149,7 +154,6 @@ FAULTS = (
         BENCH,
         "TargetReset.*reset by the independent watchdog",
         kept=True,
-        runs=15.0,
     ),
     Fault(
         "rtt: probe unplugged while running",
@@ -170,7 +174,6 @@ FAULTS = (
         firmware_with("    for (volatile int i = 0;;) { i = 0; }"),
         BENCH,
         "NoAnswer.*still running",
-        runs=10.0,
         transport="rtt",
     ),
     Fault(
@@ -179,7 +182,6 @@ FAULTS = (
         BENCH,
         "NoAnswer.*up and waiting.*RTT is dead",
         kept=True,
-        runs=6.0,
         transport="rtt",
     ),
     Fault(
@@ -188,7 +190,6 @@ FAULTS = (
         BENCH,
         "TargetReset.*reset by the independent watchdog",
         kept=True,
-        runs=15.0,
         transport="rtt",
     ),
     Fault("serial port vanishes", flashed(port_vanishes), BENCH, "serial port vanished"),
@@ -203,9 +204,9 @@ FAULTS = (
         BENCH,
         "NoAnswer.*power-cycle: BenchError",
         kept=True,
-        runs=6.0,
+        runs=8.0,
     ),
-    Fault("only a power-cycle helps", flashed(power_that_helps), HEALTHY, "", runs=8.0),
+    Fault("only a power-cycle helps", flashed(power_that_helps), HEALTHY, "", runs=12.0),
     Fault("only a reset helps", switch(silent=True, heals_at_reset=True), HEALTHY, ""),
     Fault("full disk while storing", disk_is_full, BENCH, "StoreError"),
 )

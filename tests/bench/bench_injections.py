@@ -22,6 +22,7 @@ class Bench:
     project: Path
     patch: pytest.MonkeyPatch
     plug_in: Callable[..., Any]
+    write_map: Callable[[], None]
     run: Callable[..., Any]
     elf: Path = Path()
     undo: list[Callable[[], None]] = field(default_factory=list)
@@ -46,17 +47,21 @@ def flashed(then: Callable[[Bench], None]) -> Callable[[Bench], None]:
     """The same, on a board that already holds the firmware: all the time is the conversation's."""
 
     def inject(bench: Bench) -> None:
-        from tinyhil.harness.targets.pyocd_chip import flash_segments
-
-        for segment in flash_segments(bench.elf):
-            bench.board._poke(segment.address, segment.data)
+        _put_on(bench, bench.elf)
         then(bench)
 
     return inject
 
 
+def _put_on(bench: Bench, elf: Path) -> None:
+    from tinyhil.harness.targets.pyocd_chip import flash_segments
+
+    for segment in flash_segments(elf):
+        bench.board.poke(segment.address, segment.data)
+
+
 def firmware_with(code: str) -> Callable[[Bench], None]:
-    """The network's second layer is replaced by `code`."""
+    """The network's second layer is replaced by `code`. It is on the board already: see `flashed`."""
 
     def inject(bench: Bench) -> None:
         from dataclasses import replace
@@ -76,8 +81,22 @@ def firmware_with(code: str) -> Callable[[Bench], None]:
             return replace(sources, files=files)
 
         bench.patch.setattr(engine.TinyEngine, "generate", broken)
+        _put_on(bench, _built(bench))
 
     return inject
+
+
+def _built(bench: Bench) -> Path:
+    """What `tinyhil run` is going to find built."""
+    from tinyhil.harness.boards import get_board
+    from tinyhil.harness.engines import get_engine
+    from tinyhil.harness.measure import Case, Network
+    from tinyhil.harness.runner import Runner
+    from tinyhil.harness.settings import load_settings
+
+    bench.write_map()
+    case = Case(Network.load(Path("tiny.tflite")), get_engine("tinyengine"), get_board("stm32f746"))
+    return Runner(load_settings(Path.cwd())).firmware(case).elf
 
 
 # ---- frames
@@ -127,6 +146,18 @@ def garbage() -> Callable[[bytes], bytes]:
 def transmit(make: Callable[[], Callable[[bytes], bytes]]) -> Callable[[Bench], None]:
     """Puts a fresh change of the line in."""
     return lambda bench: setattr(bench.faults, "transmit", make())
+
+
+def asked_again_soon(then: Callable[[Bench], None]) -> Callable[[Bench], None]:
+    """The host repeats a request sooner: what is lost on purpose costs less of the suite's time."""
+
+    def inject(bench: Bench) -> None:
+        from tinyhil.harness.targets import hardware
+
+        bench.patch.setattr(hardware, "_RETRY", 0.1)
+        then(bench)
+
+    return inject
 
 
 # ---- injections that take more than a switch
@@ -204,14 +235,14 @@ def wrong_baud(bench: Bench) -> None:
 
 def erase_does_nothing(bench: Bench) -> None:
     """On a sector that is all zeros, so that not a bit can be set."""
-    bench.board._poke(0x0800_0000, bytes(0x8000))
+    bench.board.poke(0x0800_0000, bytes(0x8000))
     bench.faults.erase_does_nothing = True
 
 
 def stale_firmware(bench: Bench) -> None:
     """Somebody flashed something else since; its build id happens to stand where ours would."""
     address = 0x0800_0000 + 64
-    bench.board._poke(address, b"\0" * 16)
+    bench.board.poke(address, b"\0" * 16)
 
 
 def second_board(bench: Bench) -> None:

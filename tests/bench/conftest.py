@@ -67,14 +67,21 @@ def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def plug_in(locks: Path) -> Iterator[Callable[..., Any]]:
+def plug_in(locks: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
     """`plug_in("T1") -> (place, board)`: an emulated board on this process's bench."""
     pytest.importorskip("unicorn", reason="needs the emulator: pip install unicorn")
     from twin_board import Board
     from twin_swd import BOARDS, SwdPort
 
     from tinyhil.harness.bench.map import Place
+    from tinyhil.harness.targets import pyocd_chip
 
+    options = pyocd_chip._options
+    at_once = {
+        "reset.hold_time": 0.0,
+        "reset.post_delay": 0.0,
+    }  # silicon takes a while to reset; these do not
+    monkeypatch.setattr(pyocd_chip, "_options", lambda *about: {**options(*about), **at_once})
     boards = []
 
     def make(uid: str = "T1", **place: Any) -> tuple[Any, Any]:

@@ -46,7 +46,7 @@ def test_the_f429s_second_bank_has_sectors_of_its_own(plug_in: Plug) -> None:
     place, board = plug_in(kind="stm32f429")
     last, sector, after = 0x080F_FFFC, 0x0811_0000, 0x0812_0000  # the 64 KB sector of the second bank
     for address in (last, sector - 4, sector, after):
-        board._poke(address, b"old!")
+        board.poke(address, b"old!")
     with connected(place, get_board("stm32f429"), Deadline.after(60)) as chip:
         chip.flash((Segment(sector + 0x100, b"new!"),), Deadline.after(60))
         found = [chip.read(address, 4) for address in (last, sector - 4, sector, sector + 0x100, after)]
@@ -60,8 +60,8 @@ def test_a_breakpoint_stops_either_version_of_the_unit(kind: str, after: int, pl
     """Version 1 (Cortex-M4) names the half of a word, version 2 (Cortex-M7) an address."""
     place, board = plug_in(kind=kind)
     code = 0x0800_0100
-    board._poke(0x0800_0000, (0x2000_1000).to_bytes(4, "little") + (code | 1).to_bytes(4, "little"))
-    board._poke(code, b"\x00\xbf" * 4 + b"\xfe\xe7")  # nop, four times; b .
+    board.poke(0x0800_0000, (0x2000_1000).to_bytes(4, "little") + (code | 1).to_bytes(4, "little"))
+    board.poke(code, b"\x00\xbf" * 4 + b"\xfe\xe7")  # nop, four times; b .
     with connected(place, get_board(kind), Deadline.after(60)) as chip:
         target = chip._target
         target.reset_and_halt()

@@ -50,20 +50,23 @@ def bench(
     monkeypatch.setenv("TINYHIL_LOCK_TIMEOUT", "0.5")
     place = {"probe": "T1", "serial": board.port}
 
-    def run(timeout: float = 60.0) -> Result:
+    def write_the_map() -> None:
         places = [Place(f"board-{place['probe']}", "stm32f746", place["probe"], place["serial"],
                         tuple(place.get("power", ())), emulated=True,
                         transport=place.get("transport", ""))]  # fmt: skip
         if "second" in place:
             places.append(place["second"])
         Path("tinyhil-map.toml").write_text(write_map(places))
+
+    def run(timeout: float = 60.0) -> Result:
+        write_the_map()
         return CliRunner().invoke(
             cli,
             ["run", "tiny.tflite", "--board", "stm32f746", "--timeout", str(timeout)],
             standalone_mode=False,
         )
 
-    made = Bench(board, place, tmp_path, monkeypatch, plug_in, run)
+    made = Bench(board, place, tmp_path, monkeypatch, plug_in, write_the_map, run)
     _build_once(made, firmware_cache)
     yield made
     for undo in made.undo:
@@ -76,7 +79,7 @@ def _build_once(bench: Bench, cache: Path) -> None:
         assert exit_code(bench.run()) == HEALTHY
         build_id = records()[0].provenance["build_id"]
         shutil.rmtree(bench.project / ".tinyhil")
-        bench.board._poke(0x0800_0000, b"\xff" * 0x10_0000)
+        bench.board.poke(0x0800_0000, b"\xff" * 0x10_0000)
         (cache / "faults-are-built").write_text(build_id)
     bench.elf = cache / "firmware" / (cache / "faults-are-built").read_text() / "firmware.elf"
 

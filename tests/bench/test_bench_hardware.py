@@ -70,7 +70,7 @@ def test_one_wrong_byte_behind_the_right_build_id_is_found_and_flashed_over(
     firmware = build_network()
     run(place, firmware)
     last = flash_segments(firmware.elf)[0]
-    board._poke(last.address + len(last.data) - 1, bytes([last.data[-1] ^ 1]))
+    board.poke(last.address + len(last.data) - 1, bytes([last.data[-1] ^ 1]))
     got = run(place, firmware)
     assert (got.outputs[0], got.provenance["flashed"]) == ((OUTPUT,), "true")
 

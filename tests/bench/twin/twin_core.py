@@ -179,6 +179,11 @@ class Core:
         self._dhcsr |= 2
         self._dfsr |= cause
 
+    def poke(self, address: int, data: bytes) -> None:
+        """Flash or RAM holds `data` from now on, whatever the core is doing."""
+        with self._access():  # Unicorn serves one thread at a time
+            self._poke(address, data)
+
     def _poke(self, address: int, data: bytes) -> None:
         self._uc.mem_write(address, data)
         self._stale = True
@@ -186,12 +191,11 @@ class Core:
     @contextmanager
     def _access(self) -> Iterator[None]:
         self._waiting += 1
-        self._lock.acquire()
-        try:
-            yield
-        finally:
-            self._waiting -= 1
-            self._lock.release()
+        with self._lock:
+            try:
+                yield
+            finally:
+                self._waiting -= 1
 
     def _is_memory(self, address: int, size: int) -> bool:
         in_flash = address >= FLASH and address + size <= FLASH + self.chip.flash_size

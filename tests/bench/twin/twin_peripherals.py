@@ -155,8 +155,9 @@ class Peripherals:
         self._frame.clear()
         if self._faults.silent:
             return
-        if self._faults.transmit:
-            data = self._faults.transmit(data)
+        transmit = self._faults.transmit  # a test may take the fault away at any moment
+        if transmit:
+            data = transmit(data)
         self._put(self._on_wire(data))
 
     def _put(self, data: bytes) -> None:

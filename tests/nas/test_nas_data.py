@@ -199,3 +199,20 @@ def test_synthetic_sets_are_seeded_balanced_and_labelled_as_such(make: type) -> 
     assert set(data.train.labels) <= set(range(len(data.classes)))
     assert np.bincount(data.train.labels).max() < 0.75 * len(data.train)
     assert len(KEYWORDS) == 6
+
+
+def test_in_training_pictures_move_both_ways_and_sound_along_time_alone() -> None:
+    pytest.importorskip("torch", reason="needs PyTorch: pip install '.[nas]'")
+    from tinyhil.nas.train import Recipe, batches
+
+    image = np.arange(1, 101, dtype=np.float32).reshape(1, 10, 10, 1) / 100
+    part = Split(np.repeat(image, 40, 0), np.zeros(40, np.int64))
+    places = {}
+    for name, movable in (("picture", (0, 1)), ("sound", (0,))):
+        data = Dataset(name, ("a",), part, part, part, movable=movable)
+        [(moved, _)] = batches(data, Recipe(shift=2), np.random.default_rng(0))
+        centres = np.rint(moved[:, 0, 5, 5].numpy() * 100).astype(int) - 1
+        places[name] = {(place // 10 - 5, place % 10 - 5) for place in centres.tolist()}
+    assert {down for down, _ in places["sound"]} == {-2, -1, 0, 1, 2}
+    assert {across for _, across in places["sound"]} == {0}
+    assert {across for _, across in places["picture"]} == {-2, -1, 0, 1, 2}

@@ -48,7 +48,7 @@ from tinyhil.nas.detect.yolo import (  # noqa: E402
     train_detector,
     yolo_loss,
 )
-from tinyhil.nas.size import square  # noqa: E402
+from tinyhil.nas.size import Size, square  # noqa: E402
 from tinyhil.nas.train import Recipe  # noqa: E402
 from tinyhil.nas.voc import voc  # noqa: E402
 
@@ -241,7 +241,7 @@ def test_a_grid_that_says_what_it_was_taught_gives_the_objects_back(
 ) -> None:
     head = Head(((0.1, 0.1), (0.3, 0.2), (0.2, 0.3)), ("a", "b", "c"), overlap=1.0)
     things = tuple(Thing(label, box) for label, box in objects)
-    wanted = targets_of((things,), head, square(4))
+    wanted = targets_of((things,), head, Size(4, 6))
     places = wanted.places.clone()
     places[..., :2] = torch.logit(places[..., :2], eps=1e-6)
     sure = torch.where(wanted.there, 12.0, -12.0)[..., None]
@@ -280,7 +280,7 @@ def test_training_learns_and_goes_on_where_it_was_stopped(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_the_command_delivers_a_detector_whose_boxes_the_emulated_board_finds(tmp_path: Path) -> None:
-    arguments = ["--data", "synthetic", "--limit", "24", "--arch", "r32 | s8 k3e1:8 | k3e2:16/2 | fc2",
+    arguments = ["--data", "synthetic", "--limit", "24", "--arch", "r32x24 | s8 k3e1:8 | k3e2:16/2 | fc2",
                  "--epochs", "4", "--threshold", "0.001", "--anchors", "2", "--boxes", "8", "--pictures", "2",
                  "--out", str(tmp_path)]  # fmt: skip
     shown = CliRunner().invoke(detect, arguments, catch_exceptions=False)

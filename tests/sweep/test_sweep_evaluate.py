@@ -17,7 +17,7 @@ from tinyhil.harness.sweep.plan import Item, Source
 from tinyhil.harness.sweep.workers import open_workers
 from tinyhil.nas.arch import Arch
 from tinyhil.nas.meter import HarnessMeter
-from tinyhil.nas.size import square
+from tinyhil.nas.size import Size
 from tinyhil.nas.space import Family, Space
 
 needs_emulator = pytest.mark.skipif(
@@ -29,7 +29,7 @@ needs_emulator = pytest.mark.skipif(
 def candidates(count: int) -> list[Arch]:
     family = Family(stem=8, first=8, stages=((8, 2, 2), (16, 1, 1)), classes=3)
     source = random.Random(1)
-    return [Space(0.5, square(12), family).sample(source) for _ in range(count)]
+    return [Space(0.5, Size(13, 6), family).sample(source) for _ in range(count)]
 
 
 @needs_emulator

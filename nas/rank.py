@@ -30,6 +30,8 @@ from tinyhil.nas.supertrain import Covered, Inherited, SuperRecipe, at_resolutio
 from tinyhil.nas.train import Recipe, accuracy, train
 
 Values = npt.NDArray[np.float64]
+Interval = tuple[float, float, float]
+Correlation = Callable[[Values, Values], float | None]
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Rank correlations of `pairs`, each as (value, low, high); the interval covers 90 %."""
+    """Rank correlations of `pairs`, each as (value, low, high); the interval covers 90 %. None where all
+    networks are equally good on one side: then there is nothing to rank."""
 
     pairs: tuple[Pair, ...]
-    spearman: tuple[float, float, float]
-    kendall: tuple[float, float, float]
+    spearman: Interval | None
+    kendall: Interval | None
     how: str
 
     def __str__(self) -> str:
@@ -57,39 +60,50 @@ class Ranking:
             f"{pair.inherited:>10.1%}{pair.alone:>8.1%}{pair.macs:>12,}  {pair.arch}"
             for pair in sorted(self.pairs, key=lambda pair: -pair.alone)
         ]
-        rows += [
-            f"{name} {value:.2f}, 90 % interval {low:.2f} to {high:.2f}"
-            for name, (value, low, high) in (("Spearman", self.spearman), ("Kendall", self.kendall))
-        ]
+        rows += [f"Spearman {in_words(self.spearman)}", f"Kendall {in_words(self.kendall)}"]
         return "\n".join([*rows, self.how])
 
 
-def spearman(left: Values, right: Values) -> float:
-    """Spearman's rho, equal values sharing their mean rank; NaN where one side is all equal."""
+def in_words(found: Interval | None) -> str:
+    """A correlation with its interval, for people."""
+    if found is None:
+        return "cannot be told: one side is equal for all networks"
+    value, low, high = found
+    return f"{value:.2f}, 90 % interval {low:.2f} to {high:.2f}"
+
+
+def spearman(left: Values, right: Values) -> float | None:
+    """Spearman's rho, equal values sharing their mean rank; None where one side is all equal."""
     return _correlation(_ranks(left), _ranks(right))
 
 
-def kendall(left: Values, right: Values) -> float:
-    """Kendall's tau-b, which allows for equal values; NaN where one side is all equal."""
+def kendall(left: Values, right: Values) -> float | None:
+    """Kendall's tau-b, which allows for equal values; None where one side is all equal."""
     upper = np.triu_indices(len(left), 1)
     signs = [np.sign(np.subtract.outer(side, side))[upper] for side in (left, right)]
     norm = float(np.sqrt(np.square(signs[0]).sum() * np.square(signs[1]).sum()))
-    return float((signs[0] * signs[1]).sum()) / norm if norm else float("nan")
+    return float((signs[0] * signs[1]).sum()) / norm if norm else None
 
 
 def interval(
-    figure: Callable[[Values, Values], float], left: Values, right: Values, seed: int, draws: int = 2000
-) -> tuple[float, float, float]:
-    """`figure` of the pairs, and the 5th and 95th percentile of it over pairs drawn with replacement.
-    Draws without a figure (all values equal) are left out."""
+    figure: Callable[[Values, Values], float | None],
+    left: Values,
+    right: Values,
+    seed: int,
+    draws: int = 2000,
+) -> Interval | None:
+    """`figure` of the pairs, and the 5th and 95th percentile of it over pairs drawn with replacement; None
+    where the pairs have no such figure. Draws without one (all values equal) are left out."""
     source = np.random.default_rng(seed)
     found = []
     for _ in range(draws):
         at = source.integers(0, len(left), len(left))
         found.append(figure(left[at], right[at]))
-    valid = [value for value in found if value == value]
-    low, high = np.percentile(valid, [5, 95]) if valid else (float("nan"), float("nan"))
-    return figure(left, right), float(low), float(high)
+    value, valid = figure(left, right), [one for one in found if one is not None]
+    if value is None or not valid:
+        return None
+    low, high = np.percentile(valid, [5, 95])
+    return value, float(low), float(high)
 
 
 def measure(
@@ -177,8 +191,7 @@ def rank_on(
 
 def draw_ranking(found: Ranking, path: Path) -> None:
     """Inherited against stand-alone accuracy, a dot per network, as large as its MACs."""
-    rho, low, high = found.spearman
-    figure, axes = axes_of(f"Spearman {rho:.2f} ({low:.2f} to {high:.2f})\n{found.how}")
+    figure, axes = axes_of(f"Spearman {in_words(found.spearman)}\n{found.how}")
     largest = max(pair.macs for pair in found.pairs)
     axes.scatter(
         [100 * pair.inherited for pair in found.pairs], [100 * pair.alone for pair in found.pairs],
@@ -195,10 +208,10 @@ def _ranks(values: Values) -> Values:
     return (np.searchsorted(order, values, "left") + np.searchsorted(order, values, "right") + 1) / 2
 
 
-def _correlation(left: Values, right: Values) -> float:
+def _correlation(left: Values, right: Values) -> float | None:
     a, b = left - left.mean(), right - right.mean()
     norm = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / norm if norm else float("nan")
+    return float(a @ b) / norm if norm else None
 
 
 def _read(path: Path | None) -> dict[tuple[str, str], Pair]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,9 +37,14 @@ class Recipe:
 
 
 def seed_everything(seed: int) -> None:
-    """Make PyTorch's results depend on `seed` alone, not on how many cores share a sum. For networks
-    this small one thread is as fast."""
+    """Make PyTorch's results depend on `seed` alone."""
     torch.manual_seed(seed)
+    repeatable()
+
+
+def repeatable() -> None:
+    """Make PyTorch compute the same bits every time: how many threads share a sum changes its last bits. For
+    networks this small one thread is as fast."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
 
@@ -70,6 +75,7 @@ def train(arch: Arch, data: Dataset, recipe: Recipe, progress: Progress | None =
 
 def tune(net: Net, data: Dataset, recipe: Recipe, progress: Progress | None = None) -> Net:
     """`net` trained further on `data.train`, whose images have its resolution; in evaluation mode."""
+    repeatable()
     net.train()
     where = device_of(net)
     steps = recipe.epochs * -(-len(data.train) // recipe.batch)
@@ -125,23 +131,23 @@ def _shifted(images: Images, shifts: list[int], random: np.random.Generator) -> 
     return np.stack([image[y : y + height, x : x + width] for image, (y, x) in zip(padded, at, strict=True)])
 
 
-@torch.no_grad()
 def accuracy(net: nn.Module, split: Split, batch: int = 256) -> float:
     """Share of `split` that `net` (in evaluation mode) names correctly, in 0..1."""
-    right, where = 0, device_of(net)
-    for start in range(0, len(split), batch):
-        images = images_to_torch(split.images[start : start + batch]).to(where)
-        labels = torch.from_numpy(split.labels[start : start + batch]).to(where)
-        right += int((net(images).argmax(1) == labels).sum())
-    return right / len(split)
+    return sum(int((said.argmax(1) == true).sum()) for said, true in _answers(net, split, batch)) / len(split)
+
+
+def mean_loss(net: nn.Module, split: Split, batch: int = 256) -> float:
+    """Mean cross-entropy of `net` (in evaluation mode) on `split`."""
+    losses = (
+        functional.cross_entropy(said, true, reduction="sum") for said, true in _answers(net, split, batch)
+    )
+    return sum(map(float, losses)) / len(split)
 
 
 @torch.no_grad()
-def mean_loss(net: nn.Module, split: Split, batch: int = 256) -> float:
-    """Mean cross-entropy of `net` (in evaluation mode) on `split`."""
-    total, where = 0.0, device_of(net)
+def _answers(net: nn.Module, split: Split, batch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Logits of `net` and the true labels, `batch` examples at a time, where `net` is."""
+    where = device_of(net)
     for start in range(0, len(split), batch):
         images = images_to_torch(split.images[start : start + batch]).to(where)
-        labels = torch.from_numpy(split.labels[start : start + batch]).to(where)
-        total += float(functional.cross_entropy(net(images), labels, reduction="sum"))
-    return total / len(split)
+        yield net(images), torch.from_numpy(split.labels[start : start + batch]).to(where)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("torch", reason="needs PyTorch: pip install '.[nas]'")
+
+import torch
 
 from tinyhil.errors import UsageError
 from tinyhil.nas.arch import Arch
@@ -39,8 +40,7 @@ def test_the_correlations_are_scipys(pairs: list[tuple[int, int]]) -> None:
     stats = pytest.importorskip("scipy.stats", reason="needs SciPy: pip install '.[nas]'")
     left, right = (np.array(side, float) for side in zip(*pairs, strict=True))
     if len(set(left)) == 1 or len(set(right)) == 1:
-        assert math.isnan(spearman(left, right))
-        assert math.isnan(kendall(left, right))
+        assert spearman(left, right) is kendall(left, right) is None
         return
     assert spearman(left, right) == pytest.approx(float(stats.spearmanr(left, right)[0]))
     assert kendall(left, right) == pytest.approx(float(stats.kendalltau(left, right)[0]))
@@ -51,11 +51,12 @@ def test_the_interval_holds_the_figure_and_shrinks_with_more_networks() -> None:
     left = source.normal(size=80)
     right = left + source.normal(size=80)
     few, many = (interval(spearman, left[:n], right[:n], seed=1, draws=200) for n in (10, 80))
+    assert few is not None
+    assert many is not None
     assert many[1] < many[0] < many[2]
     assert many[2] - many[1] < few[2] - few[1]
     assert interval(spearman, left, right, seed=1, draws=200) == many
-    flat = interval(kendall, np.ones(4), left[:4], seed=0, draws=20)
-    assert all(map(math.isnan, flat))
+    assert interval(kendall, np.ones(4), left[:4], seed=0, draws=20) is None
 
 
 def test_the_table_names_data_and_epochs_and_is_sorted_by_what_counts() -> None:
@@ -68,10 +69,19 @@ def test_the_table_names_data_and_epochs_and_is_sorted_by_what_counts() -> None:
     assert lines[-1] == "digits, 3 epochs"
 
 
+def test_networks_that_are_all_equal_have_no_ranking_and_that_is_said(tmp_path: Path) -> None:
+    pairs = [Pair("a", 10, 0.5, 0.6), Pair("b", 20, 0.5, 0.9), Pair("c", 30, 0.5, 0.7)]
+    found = ranking(pairs, "tiny")
+    assert found == ranking(pairs, "tiny")
+    assert "cannot be told" in str(found)
+    draw_ranking(found, tmp_path / "ranking.svg")
+
+
 def test_networks_are_judged_both_ways_and_a_stopped_comparison_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, recipe, known = figures(12, 120), Recipe(1), tmp_path / "ranked.jsonl"
+    torch.manual_seed(0)
     net = SuperNet(FAMILY.largest)
     archs = distinct(FAMILY, 3, recipe.seed)
     assert len(set(archs)) == 3

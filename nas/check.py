@@ -86,7 +86,7 @@ def check(
         say(f"  {row.arena:+6} {row.ram:+6} {row.flash:+7}  {row.measured.flash:8,} B flash  {row.arch}")
     exact, near = sum(row.arena == 0 for row in rows), sum(abs(row.flash) <= 1024 for row in rows)
     say(f"  arena to the byte: {exact} of {len(rows)}; flash within 1 KiB: {near} of {len(rows)}")
-    model = fit_plan(known, needs.plan, engine, board.name, source=source)
+    model = fit_plan(known, needs.plan, engine, board, source=source)
     layers = sum(len(one.layers) for one in known)
     say(f"  run time in {model.unit}, from {len(known)} networks with {layers} layers:")
     for report in judge_time(model, known, others, needs):

@@ -11,7 +11,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from tinyhil.harness.engine import Options
 from tinyhil.harness.engines import get_engine, table_of
 from tinyhil.harness.measure import Case, Network
 from tinyhil.harness.model.graph import Graph
+from tinyhil.harness.model.tflite_reader import load_tflite
 from tinyhil.harness.model.tflite_writer import write_tflite
 from tinyhil.harness.runner import Runner
 from tinyhil.harness.settings import load_settings, override
@@ -31,6 +32,8 @@ from tinyhil.harness.sweep.workers import Workers
 from tinyhil.nas.arch import Arch, layers, parse
 from tinyhil.nas.codesize import Built
 from tinyhil.nas.latency import Sample
+from tinyhil.nas.ownplan import plan_from_json, plan_of, plan_to_json
+from tinyhil.nas.planning import Planned
 from tinyhil.nas.zoo import seeded_graph
 from tinyhil.results.record import LayerResult, Measurement
 
@@ -40,7 +43,8 @@ class Measured:
     """What one network's firmware did. `ram` is the touched peak, `planned` the arena that was planned,
     both in bytes like `flash`; the sample holds the run time in `unit`: "cycles" (measured),
     "cycles_est" (estimated) or "instructions" (counted). `layers` is the same for each layer that the
-    engine ran, fused ones counted as one. `built` says what the code took, where the ELF is at hand."""
+    engine ran, fused ones counted as one. `built` says what the code took, where the ELF is at hand, and
+    `plan` what the engine planned for the very weights that ran, where that is known."""
 
     sample: Sample
     unit: str
@@ -49,6 +53,7 @@ class Measured:
     flash: int
     layers: tuple[int, ...] = ()
     built: Built | None = None
+    plan: Planned | None = field(default=None, compare=False, repr=False)
 
 
 Meter = Callable[[Sequence[Arch]], list[Measured]]
@@ -78,7 +83,8 @@ class HarnessMeter:
         items = [Item(source, self.engine.name, self.board.name, Options()) for source in sources]
         records = evaluate(items, self._runner, self._workers) if items else []
         for arch, record in zip(wanted, records, strict=True):
-            self._keep(replace(measured_from(arch, record), built=self._built(record)))
+            own = self._plan(arch, record)
+            self._keep(replace(measured_from(arch, record), built=self._built(record), plan=own))
         return [self._known[arch] for arch in archs]
 
     def case(self, path: Path, prefer: str = "speed") -> Case:
@@ -92,6 +98,12 @@ class HarnessMeter:
             raise BenchError(f"{case.network.name}: {record.error.code}: {record.error.message}")
         return record
 
+    def _plan(self, arch: Arch, record: Measurement) -> Planned | None:
+        if self.engine.name != "tinyengine":
+            return None
+        plan = plan_of(arch, load_tflite(self._path(arch)), self.board)
+        return plan if plan is not None and len(plan.layers) == len(record.layers) else None
+
     def _built(self, record: Measurement) -> Built | None:
         build = record.provenance.get("build_id", "")
         folder = self._runner.settings.cache / "firmware" / build
@@ -100,9 +112,13 @@ class HarnessMeter:
             return None
         return built_from(record, read_image(path), source.read_text() if source.exists() else "")
 
-    def _write(self, arch: Arch) -> Path:
+    def _path(self, arch: Arch) -> Path:
         name = "net-" + hashlib.sha256(str(arch).encode()).hexdigest()[:12]
-        return write_graph(seeded_graph(name, arch), self.folder / "sampled" / f"{name}.tflite")
+        return self.folder / "sampled" / f"{name}.tflite"
+
+    def _write(self, arch: Arch) -> Path:
+        path = self._path(arch)
+        return write_graph(seeded_graph(path.stem, arch), path)
 
     def _keep(self, one: Measured) -> None:
         self._known[one.sample.arch] = one
@@ -189,6 +205,7 @@ def to_json(one: Measured) -> dict[str, Any]:
         "arch": str(one.sample.arch), "total": one.sample.total, "parts": dict(one.sample.parts),
         "unit": one.unit, "ram": one.ram, "planned": one.planned, "flash": one.flash,
         "layers": list(one.layers), "built": None if one.built is None else asdict(one.built),
+        "plan": None if one.plan is None else plan_to_json(one.plan),
     }  # fmt: skip
 
 
@@ -200,7 +217,8 @@ def from_json(row: Mapping[str, Any]) -> Measured:
         dict(row["built"]["helpers"]), tuple((int(n), int(size)) for n, size in row["built"]["own"]),
         int(row["built"]["stack"]), int(row["built"]["static"]), tuple(row["built"].get("loops", ())),
     )  # fmt: skip
-    return Measured(sample, str(row["unit"]), *figures, tuple(map(int, row["layers"])), built)
+    plan = row.get("plan") and plan_from_json(sample.arch, row["plan"])
+    return Measured(sample, str(row["unit"]), *figures, tuple(map(int, row["layers"])), built, plan or None)
 
 
 def read_results(path: Path) -> dict[Arch, Measured]:

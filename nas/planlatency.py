@@ -18,22 +18,24 @@ import numpy.typing as npt
 from scipy.optimize import nnls
 
 from tinyhil.errors import UsageError
+from tinyhil.harness.boards import Board
 from tinyhil.nas.arch import Arch
+from tinyhil.nas.caches import Caches, caches_of
 from tinyhil.nas.latency import FOLDS, Prediction, Report, Sample, report_on
 from tinyhil.nas.meter import Measured
 from tinyhil.nas.planfeatures import planned_features
-from tinyhil.nas.planning import Planned, PlannedLayer, family
+from tinyhil.nas.planning import Planned
 
-FORMAT = "tinyhil-plan-latency/2"
+FORMAT = "tinyhil-plan-latency/3"
 RIDGE = 1e-3  # pull towards the prior, as a share of the layers' own weight
-TRANSFER = 3e-2  # the same towards the prices of another board
+TRANSFER = 1e-2  # the same towards the prices of another board
 Plan = Callable[[Arch], Planned]
 Prices = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class PlanModel:
-    """Costs in `unit` for one engine on one board.
+    """Costs in `unit` for one engine on one board with its `caches`.
 
     `prices` are per count of `planned_features`; layers of families of kernels that were never measured
     take `default` per planned instruction. `spread` is the relative half-width of the interval of stated
@@ -43,6 +45,7 @@ class PlanModel:
     engine: str
     board: str
     unit: str
+    caches: Caches
     prices: Prices
     default: float
     spread: float
@@ -51,7 +54,7 @@ class PlanModel:
 
     def price(self, plan: Planned) -> Prediction:
         """The cost of a planned network."""
-        value = _price(self.prices, self.default, plan)
+        value = _price(self.prices, self.default, self.caches, plan)
         return Prediction(value, value * (1 - self.spread), value * (1 + self.spread))
 
     def save(self, path: Path) -> None:
@@ -66,7 +69,7 @@ def load_plan_model(path: Path) -> PlanModel:
         if table.pop("format") != FORMAT:
             raise UsageError(f"{path}: a latency model of another version; fit it again")
         prices = {str(name): float(price) for name, price in table.pop("prices").items()}
-        return PlanModel(prices=prices, **table)
+        return PlanModel(prices=prices, caches=Caches(**table.pop("caches")), **table)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path} is not a latency model: {error!r}") from error
 
@@ -75,81 +78,91 @@ def fit_plan(
     measured: Sequence[Measured],
     plan: Plan,
     engine: str,
-    board: str,
+    board: Board,
     coverage: float = 0.9,
     source: PlanModel | None = None,
 ) -> PlanModel:
-    """A model of `measured` networks, whose plans `plan` gives; at least two are needed.
+    """A model of `measured` networks; at least two are needed. `plan` gives the plans of architectures.
 
-    With `source`, the model of another board, its prices times a common factor are the prior: then ten
-    networks are enough.
+    Prices are learned from what each network's firmware really ran, where the measurement says so; the
+    interval is that of predictions from `plan`, as others will be made. With `source`, the model of another
+    board, its prices times a common factor are the prior: then ten networks are enough.
     """
     if len(measured) < 2:
         raise UsageError(f"a latency model needs at least two measured networks, here are {len(measured)}")
-    plans = [plan(one.sample.arch) for one in measured]
-    prices, default = _fit(measured, plans, source)
+    caches = caches_of(board)
+    known = [_Known.of(one, one.plan or plan(one.sample.arch), caches) for one in measured]
+    prices, default = _fit(known, source)
     errors = []
     folds = min(FOLDS, len(measured))
     for fold in range(folds):
-        kept = [at for at in range(len(measured)) if at % folds != fold]
-        seen = _fit([measured[at] for at in kept], [plans[at] for at in kept], source)
+        seen = _fit([one for at, one in enumerate(known) if at % folds != fold], source)
         errors += [
-            abs(_price(*seen, plans[at]) / measured[at].sample.total - 1)
-            for at in range(fold, len(measured), folds)
+            abs(_price(*seen, caches, plan(one.sample.arch)) / one.sample.total - 1)
+            for one in measured[fold::folds]
         ]
     # The conformal quantile: with n left-out errors, the ceil(coverage*(n+1))-th smallest of them.
     rank = min(int(np.ceil(coverage * (len(errors) + 1))), len(errors)) - 1
     spread = float(sorted(errors)[rank])
-    return PlanModel(engine, board, measured[0].unit, prices, default, spread, coverage, len(measured))
+    return PlanModel(
+        engine, board.name, measured[0].unit, caches, prices, default, spread, coverage, len(measured)
+    )
 
 
-def evaluate_plan(model: PlanModel, held_out: Sequence[Measured], plan: Plan) -> Report:
-    """The report of `model` on networks that it was not fitted to."""
+def evaluate_plan(
+    model: PlanModel, held_out: Sequence[Measured], plan: Plan, name: str = "engine's plan"
+) -> Report:
+    """The report of `model` on networks that it was not fitted to, by the plans that `plan` gives."""
     predictions = [model.price(plan(one.sample.arch)) for one in held_out]
     samples: list[Sample] = [one.sample for one in held_out]
     inside = [p.low <= s.total <= p.high for p, s in zip(predictions, samples, strict=True)]
-    return report_on("engine's plan", [p.value for p in predictions], samples, float(np.mean(inside)))
+    return report_on(name, [p.value for p in predictions], samples, float(np.mean(inside)))
 
 
-def _price(prices: Prices, default: float, plan: Planned) -> float:
-    return sum(_layer_price(prices, default, layer) for layer in plan.layers)
+@dataclass(frozen=True)
+class _Known:
+    """What a measured network teaches: its cost, the instructions planned for it, and of each layer the
+    counts and the cost, 0 where it is not known."""
+
+    total: int
+    instructions: int
+    rows: tuple[tuple[Mapping[str, float], int], ...]
+
+    @staticmethod
+    def of(one: Measured, plan: Planned, caches: Caches) -> _Known:
+        """The network `one`, whose firmware ran `plan`; if it had more layers or fewer, it ran another."""
+        costs = one.layers if len(one.layers) == len(plan.layers) else (0,) * len(plan.layers)
+        counts = [planned_features(layer, caches) for layer in plan.layers]
+        instructions = sum(layer.instructions for layer in plan.layers)
+        return _Known(one.sample.total, instructions, tuple(zip(counts, costs, strict=True)))
 
 
-def _layer_price(prices: Prices, default: float, layer: PlannedLayer) -> float:
-    if f"calls {family(layer.kernel)}" not in prices:
-        return default * layer.instructions
-    return sum(prices.get(name, 0.0) * count for name, count in planned_features(layer).items())
+def _price(prices: Prices, default: float, caches: Caches, plan: Planned) -> float:
+    return sum(_layer_price(prices, default, planned_features(layer, caches)) for layer in plan.layers)
 
 
-def _fit(
-    measured: Sequence[Measured], plans: Sequence[Planned], source: PlanModel | None
-) -> tuple[dict[str, float], float]:
+def _layer_price(prices: Prices, default: float, counts: Mapping[str, float]) -> float:
+    if not any(name in prices for name in counts if name.startswith("calls ")):
+        return default * counts["instructions"]
+    return sum(prices.get(name, 0.0) * count for name, count in counts.items())
+
+
+def _fit(known: Sequence[_Known], source: PlanModel | None) -> tuple[dict[str, float], float]:
     """Prices by name from the layers, and the common price of a planned instruction."""
-    common = float(
-        np.median(
-            [
-                one.sample.total / sum(layer.instructions for layer in plan.layers)
-                for one, plan in zip(measured, plans, strict=True)
-            ]
-        )
-    )
-    rows: list[Mapping[str, float]] = []
-    costs: list[int] = []
-    for one, plan in zip(measured, plans, strict=True):
-        if len(one.layers) != len(plan.layers):  # the built network was fused in another way
-            continue
-        rows += [planned_features(layer) for layer, cost in zip(plan.layers, one.layers, strict=True) if cost]
-        costs += [cost for cost in one.layers if cost]
-    if not rows:
-        return {}, common
-    names = sorted({name for row in rows for name in row})
-    prior = {"instructions": common}
+    common = float(np.median([one.total / one.instructions for one in known]))
+    prior: Prices = {"instructions": common}
     if source is not None:
-        old = [_price(source.prices, source.default, plan) for plan in plans]
-        ratios = [one.sample.total / cost for one, cost in zip(measured, old, strict=True)]
+        ratios = [
+            one.total / sum(_layer_price(source.prices, source.default, row) for row, _ in one.rows)
+            for one in known
+        ]
         prior = {name: price * float(np.median(ratios)) for name, price in source.prices.items()}
-    pull = RIDGE if source is None else TRANSFER
-    found = _solve(rows, np.array(costs, float), names, prior, pull)
+    layers = [(row, cost) for one in known for row, cost in one.rows if cost]
+    if not layers:
+        return dict(prior) if source is not None else {}, common
+    rows, costs = [row for row, _ in layers], np.array([cost for _, cost in layers], float)
+    names = sorted({name for row in rows for name in row} | (prior.keys() if source is not None else set()))
+    found = _solve(rows, costs, names, prior, RIDGE if source is None else TRANSFER)
     return dict(zip(names, map(float, found), strict=True)), common
 
 

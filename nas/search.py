@@ -140,7 +140,7 @@ class Search:
         unit = samples[0].unit
         budget = self.limits.budget(unit, self.board)
         known = list(samples)
-        model = fit_plan(known, needs.plan, self.engine, self.board.name)
+        model = fit_plan(known, needs.plan, self.engine, self.board)
         plain = [one.sample for one in samples]
         checks = [one.sample for one in held_out]
         reports = (
@@ -163,7 +163,7 @@ class Search:
 
         def remeasure(archs: Sequence[Arch]) -> bool:
             known.extend(one for one in self.meter(archs) if one not in known)
-            holder[0] = fit_plan(known, needs.plan, self.engine, self.board.name)
+            holder[0] = fit_plan(known, needs.plan, self.engine, self.board)
             return True
 
         judge = Judge(budget, needs, inherited, latency)

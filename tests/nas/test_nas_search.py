@@ -3,132 +3,24 @@
 from __future__ import annotations
 
 import json
-import random
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import click.testing
 import pytest
+from straw_plans import measure, networks
 
 from tinyhil.errors import BenchError, UsageError
 from tinyhil.harness.boards import get_board
-from tinyhil.nas.arch import Arch, Kind, Layer, layers
+from tinyhil.nas.arch import Arch, layers
 from tinyhil.nas.codesize import Built
 from tinyhil.nas.commands import parse_time, zoo
-from tinyhil.nas.latency import Sample
 from tinyhil.nas.meter import Measured, from_json, measured_from, read_results, to_json
-from tinyhil.nas.planfeatures import planned_features
-from tinyhil.nas.planlatency import PlanModel, evaluate_plan, fit_plan, load_plan_model
-from tinyhil.nas.planning import Planned, PlannedLayer, family
-from tinyhil.nas.size import square
-from tinyhil.nas.space import Family, grid
 from tinyhil.nas.zoo import architecture
 from tinyhil.results.record import Correctness, EngineId, Estimate, LayerResult, Measurement, Model, PeakRam
-
-FAMILY = Family(stem=16, first=8, stages=((16, 2, 3), (24, 2, 3), (64, 1, 1)), classes=10, channels=1)
-SPACES = grid(FAMILY, (0.5, 1.0), (16, 24))
-PRICES = {"gemm": 0.7, "dw x4": 0.9, "dw x2": 0.9, "portable": 1.4}
-
-
-def plan(arch: Arch) -> Planned:
-    """A made-up plan: every layer on a kernel that follows from its shape."""
-    rows = []
-    for layer in layers(arch):
-        kernel = {"pointwise": "gemm", "depthwise": "dw x4" if layer.size_out.width % 4 == 0 else "dw x2"}
-        count = 3 * layer.macs + 10 * layer.bytes_out
-        rows.append(PlannedLayer(kernel.get(layer.kind, "portable"), count, parts=(layer,)))
-    return Planned(1000, 2000, sum(layer.macs for layer in layers(arch)), tuple(rows))
-
-
-def measure(arch: Arch, *, fused: bool = False) -> Measured:
-    """What a machine with PRICES per planned instruction, and 50 per call, would show."""
-    source = random.Random(str(arch))
-    costs = tuple(
-        round((PRICES[layer.kernel] * layer.instructions + 50) * source.uniform(0.99, 1.01))
-        for layer in plan(arch).layers
-    )
-    return Measured(
-        Sample(arch, sum(costs), {}), "instructions", 1100, 1000, 2500, costs[1:] if fused else costs
-    )
-
-
-def networks(count: int, seed: int) -> list[Arch]:
-    source = random.Random(seed)
-    return [source.choice(SPACES).sample(source) for _ in range(count)]
-
-
-def test_prices_of_measured_layers_predict_networks_not_seen() -> None:
-    model = fit_plan([measure(arch) for arch in networks(10, 1)], plan, "tinyengine", "board")
-    report = evaluate_plan(model, [measure(arch) for arch in networks(20, 2)], plan)
-    assert report.mape < 0.02
-    assert report.within_5 == 1.0
-    assert model.unit == "instructions"
-
-
-def test_networks_that_were_fused_in_another_way_count_by_their_total_alone() -> None:
-    model = fit_plan([measure(arch, fused=True) for arch in networks(6, 1)], plan, "e", "b")
-    assert model.prices == {}
-    arch = networks(1, 9)[0]
-    assert model.price(plan(arch)).value == pytest.approx(measure(arch).sample.total, rel=0.4)
-
-
-def test_a_kernel_never_measured_is_priced_like_the_rest() -> None:
-    model = PlanModel("e", "b", "cycles", {"instructions": 2.0, "calls old": 5.0}, 1.5, 0.1, 0.9, 4)
-    assert model.price(Planned(0, 0, 0, (PlannedLayer("old x4", 100),))).value == 205
-    assert model.price(Planned(0, 0, 0, (PlannedLayer("new", 100),))).value == 150
-    assert model.price(Planned(0, 0, 0, (PlannedLayer("new", 100),))).high == pytest.approx(165)
-    assert family("conv+dw+1x1 x8") == "conv+dw+1x1"
-    assert family("gemm") == "gemm"
-
-
-def test_five_networks_move_the_prices_to_another_board() -> None:
-    def elsewhere(arch: Arch) -> Measured:
-        here = measure(arch)
-        costs = tuple(
-            round(cost * (2.5 if layer.kernel == "gemm" else 1.4))
-            for layer, cost in zip(plan(arch).layers, here.layers, strict=True)
-        )
-        return replace(here, sample=Sample(arch, sum(costs), {}), layers=costs)
-
-    source = fit_plan([measure(arch) for arch in networks(12, 1)], plan, "e", "here")
-    held_out = [elsewhere(arch) for arch in networks(20, 2)]
-    moved = fit_plan([elsewhere(arch) for arch in networks(5, 8)], plan, "e", "there", source=source)
-    assert (moved.board, moved.samples) == ("there", 5)
-    assert evaluate_plan(moved, held_out, plan).mape <= 0.05
-    assert evaluate_plan(source, held_out, plan).mape > 0.2
-
-
-def test_pixels_that_fill_no_block_are_told_apart() -> None:
-    def counts(side: int, kernel: str) -> Mapping[str, float]:
-        project = Layer("project", Kind.POINTWISE, 1, 1, 24, 16, square(side), square(side), relu6=False)
-        depthwise = Layer("dw", Kind.DEPTHWISE, 5, 1, 24, 24, square(side), square(side), relu6=True)
-        return planned_features(PlannedLayer(kernel, 1000, parts=(depthwise, project)))
-
-    whole, rest = counts(8, "dw+1x1 x8"), counts(7, "dw+1x1 x2")
-    assert whole["block macs"] == 64 * 24 * 16
-    assert "rest 2 macs" not in whole
-    assert whole["weights"] == 24 * 16, "one call for the whole map"
-    assert rest["weights"] == 4 * 24 * 16, "three calls of two rows, and one of the last"
-    assert rest["block macs"] == (3 * 12 + 4) * 24 * 16
-    assert rest["rest 2 macs"] == 3 * 2 * 24 * 16
-    assert rest["rest 3 macs"] == 3 * 24 * 16
-    assert (whole["tiles"], rest["tiles"]) == (1, 4)
-
-
-def test_a_plan_model_survives_its_file_and_a_strange_file_is_refused(tmp_path: Path) -> None:
-    model = fit_plan([measure(arch) for arch in networks(4, 1)], plan, "e", "b")
-    path = tmp_path / "model.json"
-    model.save(path)
-    assert load_plan_model(path) == model
-    for broken in ("", "[]", "{}", path.read_text().replace("plan-latency/2", "plan-latency/9")):
-        path.write_text(broken)
-        with pytest.raises(UsageError, match=r"model\.json"):
-            load_plan_model(path)
-    with pytest.raises(UsageError, match="at least two"):
-        fit_plan([], plan, "e", "b")
 
 
 def record(arch: Arch, **changes: object) -> Measurement:

@@ -1,0 +1,69 @@
+"""The engine's plan of a network whose weights are known: what its firmware runs, layer for layer.
+
+Weights tip the choice of kernels in one network of six. Before there are any, a plan is for typical ones
+(planning.py); this one is no prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from tinyhil.harness.boards import Board
+from tinyhil.harness.engine import Options
+from tinyhil.harness.model.graph import Graph
+from tinyhil.harness.tinyengine.engine import schedule_graph
+from tinyhil.harness.tinyengine.lowering import Step
+from tinyhil.harness.tinyengine.work import ConvWork, DepthwiseWork
+from tinyhil.nas.arch import Arch, Layer, layers
+from tinyhil.nas.planning import Planned, PlannedLayer, flash_of
+
+
+def plan_of(arch: Arch, graph: Graph, board: Board, options: Options | None = None) -> Planned | None:
+    """The plan of `graph`, which is `arch` with weights, on `board`; None where the engine's passes left
+    other layers than those of `arch`. Channels that they dropped as dead are dropped from the layers."""
+    schedule = schedule_graph(graph, board, options or Options())
+    every, steps = tuple(layers(arch)), schedule.program.steps
+    if len(every) != len(steps):
+        return None
+    parts = [_as_run(layer, step) for layer, step in zip(every, steps, strict=True)]
+    rows = []
+    for layer in schedule.layers:
+        price = layer.choice.candidate
+        own = tuple(parts[step] for step in layer.choice.steps)
+        rows.append(PlannedLayer(price.kernel, price.instructions, price.flash, dict(price.shared), own))
+    return Planned(schedule.arena, flash_of(schedule), sum(layer.macs for layer in every), tuple(rows))
+
+
+def _as_run(layer: Layer, step: Step) -> Layer:
+    if not isinstance(step.work, ConvWork | DepthwiseWork):
+        return layer
+    return replace(layer, cin=step.work.x.channels, cout=step.work.y.channels)
+
+
+def plan_to_json(plan: Planned) -> dict[str, Any]:
+    """`plan` as plain data; of the architecture's layers in it only the channels."""
+    rows = [
+        {
+            "kernel": layer.kernel, "instructions": layer.instructions, "flash": layer.flash,
+            "shared": dict(layer.shared or {}), "channels": [[part.cin, part.cout] for part in layer.parts],
+        }
+        for layer in plan.layers
+    ]  # fmt: skip
+    return {"arena": plan.arena, "flash": plan.flash, "layers": rows}
+
+
+def plan_from_json(arch: Arch, table: Mapping[str, Any]) -> Planned:
+    """What `plan_to_json` made of a plan of `arch`."""
+    every = tuple(layers(arch))
+    left = iter(every)
+    rows = tuple(
+        PlannedLayer(
+            str(row["kernel"]), int(row["instructions"]), int(row["flash"]),
+            {str(name): int(size) for name, size in row["shared"].items()},
+            tuple(replace(next(left), cin=int(cin), cout=int(cout)) for cin, cout in row["channels"]),
+        )
+        for row in table["layers"]
+    )  # fmt: skip
+    return Planned(int(table["arena"]), int(table["flash"]), sum(layer.macs for layer in every), rows)

@@ -24,7 +24,7 @@ from typing import NoReturn
 from tinyhil.errors import UsageError
 from tinyhil.harness.model.graph import Pads
 from tinyhil.harness.model.shapes import same_pads
-from tinyhil.nas.size import POINT, Size, square, strided
+from tinyhil.nas.size import POINT, Size, parse_size, strided
 
 MAX_CHANNELS = 16384
 MAX_SIDE = 1024
@@ -236,7 +236,7 @@ def parse(text: str) -> Arch:
     if ("fc" in head) == ("grid" in head):
         _wrong(text, "the last part must end in the classifier, for example fc10, or in grid<channels>")
     return Arch(
-        resolution=_size(values["r"], text),
+        resolution=parse_size(values["r"]),
         stem=int(stem["out"]),
         stages=tuple(stages),
         classes=_whole(head.get("fc") or head["grid"], text),
@@ -268,11 +268,6 @@ def _real(value: str, text: str) -> float:
     if "x" in value:
         _wrong(text, f"{value} must be one number")
     return float(value)
-
-
-def _size(value: str, text: str) -> Size:
-    height, x, width = value.partition("x")
-    return Size(_whole(height, text), _whole(width, text)) if x else square(_whole(height, text))
 
 
 def _wrong(text: str, why: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Architectures from the JSON files that MCUNet, ProxylessNAS and once-for-all publish."""
+"""Architectures from files: the JSON that MCUNet, ProxylessNAS and once-for-all publish, a search's card."""
 
 from __future__ import annotations
 
@@ -7,21 +7,51 @@ from pathlib import Path
 from typing import Any
 
 from tinyhil.errors import UsageError
-from tinyhil.nas.arch import Arch, Block
+from tinyhil.nas.arch import Arch, Block, parse
 from tinyhil.nas.size import square
+from tinyhil.nas.zoo import architectures
 
 MAX_BYTES = 1 << 20
 
 
+CARD = "card.json"
+
+
+def find_arch(text: str) -> Arch:
+    """The architecture that `text` stands for: one written out, the name of a published one, the folder or
+    card of a search (its winner), or a published JSON file. UsageError says what was looked for."""
+    if "|" in text:
+        return parse(text)
+    if text in architectures():
+        return architectures()[text]
+    path = Path(text).expanduser()
+    if not path.exists():
+        raise UsageError(
+            f"{text!r} is no architecture such as 'r64 | s16 k3e1:8 | fc10', no folder or card of a search, "
+            f"no published JSON file, and none of the names {', '.join(architectures())}"
+        )
+    return read_config(path / CARD if path.is_dir() else path)
+
+
 def read_config(path: Path) -> Arch:
-    """The architecture in a published JSON file; UsageError if it is not one or outside the family."""
+    """The architecture in a published JSON file, or the winner of a search's card; UsageError if it is
+    neither, or outside the family."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UsageError(f"{path}: larger than {MAX_BYTES} bytes, so not an architecture file")
         table = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read as a JSON architecture: {error}") from error
+    if isinstance(table, dict) and "networks" in table:
+        return _winner(table["networks"], path)
     return from_config(table, str(path))
+
+
+def _winner(rows: Any, path: Path) -> Arch:
+    try:
+        return next(parse(row["architecture"]) for row in rows if row["name"] == "winner")
+    except (StopIteration, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path} is a card without a network called `winner`") from error
 
 
 def from_config(table: Any, where: str = "config") -> Arch:

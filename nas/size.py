@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
+
+from tinyhil.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,15 @@ class Size:
         """The longer side."""
         return max(self.height, self.width)
 
-    def scaled(self, longer: int) -> Size:
-        """The same proportions with `longer` as the longer side, each side at least 1."""
-        sides = (max(1, round(side * longer / self.longer)) for side in (self.height, self.width))
-        return Size(*sides)
+
+def parse_size(text: str) -> Size:
+    """The size that is printed as `text`, a side or height x width; UsageError where it is none."""
+    found = re.fullmatch(r"([0-9]{1,5})(?:x([0-9]{1,5}))?", text)
+    if found is None:
+        raise UsageError(
+            f"{text!r} is no size: give a whole side, such as 32, or height x width, such as 49x10"
+        )
+    return Size(int(found[1]), int(found[2] or found[1]))
 
 
 POINT = Size(1, 1)

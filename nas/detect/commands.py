@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,14 @@ _count = click.IntRange(1)
 @click.command()
 @click.option("--data", default="synthetic", show_default=True, help="`synthetic`, or a folder as VOC's.")
 @click.option(
-    "--arch", "text", default=SMALL, show_default=True, help="The head takes its classifier's place."
+    "--arch",
+    "text",
+    default=SMALL,
+    show_default=True,
+    help="Written out, a name of the zoo, or a search's folder: its winner. The head takes the place of its "
+    "classifier.",
 )
+@click.option("--size", help="Pictures' size, if not the architecture's: 64, or height x width as in 48x64.")
 @click.option("--board", default="stm32f746", show_default=True, help="The board it is for.")
 @click.option("--engine", default="tinyengine", show_default=True, help="The engine that will run it.")
 @click.option(
@@ -30,16 +37,20 @@ _count = click.IntRange(1)
 @click.option("--limit", type=click.IntRange(2), help="Pictures per list, to try something quickly.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--hardware", is_flag=True, help="Measure on the board on the bench, not on its emulator.")
-def detect(folder: Path, text: str, hardware: bool, **asked: Any) -> None:
+def detect(folder: Path, text: str, size: str | None, hardware: bool, **asked: Any) -> None:
     """Train a detector; measure it, with decoding and suppression, on BOARD.
 
     Writes detector.tflite, head.json (anchors and thresholds, for `export-c --detect`), the C project c/
     and card.json. The same command goes on where it was stopped.
     """
-    from tinyhil.nas.arch import parse
+    from tinyhil.nas.configs import find_arch
     from tinyhil.nas.detect.session import Request, run_detection
+    from tinyhil.nas.size import parse_size
 
-    request = Request(arch=parse(text), emulate=not hardware, **asked)
+    arch = find_arch(text)
+    if size is not None:
+        arch = replace(arch, resolution=parse_size(size))
+    request = Request(arch=arch, emulate=not hardware, **asked)
     facts = run_detection(request, folder, lambda words: click.echo(words, err=True))
     click.echo("\n".join([*card_lines(facts), f"files          {folder}"]))
 

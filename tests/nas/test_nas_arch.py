@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tinyhil.errors import UsageError
 from tinyhil.nas import cost
 from tinyhil.nas.arch import Arch, Block, format_arch, layers, parse
-from tinyhil.nas.configs import from_config, read_config
+from tinyhil.nas.configs import find_arch, from_config, read_config
 from tinyhil.nas.size import Size, square
 from tinyhil.nas.zoo import architecture, architectures
 
@@ -205,6 +205,25 @@ def test_middle_channels_win_over_the_ratio_and_empty_blocks_vanish() -> None:
 def test_a_config_outside_the_family_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         from_config(config(**changes))
+
+
+def test_an_architecture_is_found_by_its_text_its_name_and_the_folder_of_a_search(tmp_path: Path) -> None:
+    text = "r49x10 c1 w0.5 | s8 k3e1 | k3e6:16/2 | fc6"
+    rows = [
+        {"name": name, "architecture": kind} for name, kind in (("random", "r8 | s8 | fc2"), ("winner", text))
+    ]
+    card = tmp_path / "card.json"
+    card.write_text(json.dumps({"board": "stm32f746", "networks": rows}))
+    assert {str(find_arch(asked)) for asked in (text, str(tmp_path), str(card))} == {text}
+    assert find_arch("mcunet-in0") == architecture("mcunet-in0")
+    published = tmp_path / "published.json"
+    published.write_text(json.dumps(config()))
+    assert str(find_arch(str(published))) == "r32 | s16 k3e1:8 k3e5 | fc10"
+    card.write_text(json.dumps({"networks": rows[:1]}))
+    with pytest.raises(UsageError, match=r"card\.json is a card without"):
+        find_arch(str(tmp_path))
+    with pytest.raises(UsageError, match="none of the names mcunet-in0"):
+        find_arch(str(tmp_path / "nowhere"))
 
 
 def test_a_file_that_is_no_config_is_refused(tmp_path: Path) -> None:

@@ -280,13 +280,17 @@ def test_training_learns_and_goes_on_where_it_was_stopped(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_the_command_delivers_a_detector_whose_boxes_the_emulated_board_finds(tmp_path: Path) -> None:
-    arguments = ["--data", "synthetic", "--limit", "24", "--arch", "r32x24 | s8 k3e1:8 | k3e2:16/2 | fc2",
-                 "--epochs", "4", "--threshold", "0.001", "--anchors", "2", "--boxes", "8", "--pictures", "2",
+    winner = {"name": "winner", "architecture": "r16 w0.5 | s8 k3e1 | k3e2:16/2 | fc4"}
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search" / "card.json").write_text(json.dumps({"networks": [winner]}))
+    arguments = ["--data", "synthetic", "--limit", "24", "--arch", str(tmp_path / "search"),
+                 "--size", "32x24", "--epochs", "4", "--threshold", "0.001", "--anchors", "2", "--boxes", "8", "--pictures", "2",
                  "--out", str(tmp_path)]  # fmt: skip
     shown = CliRunner().invoke(detect, arguments, catch_exceptions=False)
     assert shown.exit_code == 0, shown.output
     card = json.loads((tmp_path / "card.json").read_text())
     assert card["mode"] == "qemu"
+    assert card["architecture"] == "r32x24 w0.5 | s8 k3e1 | k3e2:16/2 | grid18"
     assert card["data"] == "synthetic shapes, seeded"
     assert 0 < card["boxes_instructions"] < card["instructions"]
     assert 0 <= card["map_int8"] <= 1

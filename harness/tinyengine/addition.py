@@ -9,7 +9,8 @@ remains. On Armv7E-M an element takes about seven instructions: two loads, two M
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from tinyhil.harness.model.fixed_point import multiply_by_quantized_multiplier
 from tinyhil.harness.tinyengine.ctext import c_plus, render, static_text
 from tinyhil.harness.tinyengine.kernel import Candidate, Code, Target
-from tinyhil.harness.tinyengine.work import AddWork, Work
+from tinyhil.harness.tinyengine.work import AddWork, Map, Work
 
 _MOST_SHIFT = 24
 
@@ -55,6 +56,13 @@ def find_linear(work: AddWork) -> Linear | None:
     For given slopes each pair bounds c from both sides: n << shift <= a*x + b*q + c < (n + 1) << shift
     wherever n is not clamped. Any c in the intersection of these intervals is a proof.
     """
+    x, other, y = (Map(1, 1, 1, m.zero_point) for m in (work.x, work.other, work.y))
+    return _find(replace(work, x=x, other=other, y=y))
+
+
+@lru_cache(maxsize=1024)
+def _find(work: AddWork) -> Linear | None:
+    """The same for one pair; sums of other sizes have the same constants."""
     values = np.arange(-128, 128, dtype=np.int64)
     want = expected(work)
     unit = 2.0**work.left_shift * _real(work.y_scale)

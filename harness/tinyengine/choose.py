@@ -66,25 +66,38 @@ def is_chain(program: Program, lives: dict[int, tuple[int, int]], first: int, af
     return True
 
 
-def memory_of(
-    program: Program, lives: dict[int, tuple[int, int]], first: int, after: int, candidate: Candidate
-) -> int:
-    """Bytes alive while the steps [first, after) run as one layer, overlaps and scratch included."""
+@dataclass(frozen=True)
+class Surroundings:
+    """What lives while a chain runs as one layer. `alive`: bytes of all its tensors, inputs and `output`
+    among them; `dying`: inputs that nobody needs after it, as their pointers' positions and bytes."""
+
+    alive: int
+    output: int
+    dying: tuple[tuple[tuple[int, ...], int], ...]
+
+    def memory(self, candidate: Candidate) -> int:
+        """Bytes alive while `candidate` runs the chain, overlaps and scratch included."""
+        gaps, saved = candidate.gaps, 0
+        for positions, size in self.dying:
+            known = [gap for gap in (gaps[p] for p in positions) if gap is not None]
+            if len(known) == len(positions):
+                together = max(self.output, max(0, *known) + size)
+                saved = max(saved, self.output + size - together)
+        return self.alive + candidate.scratch - saved
+
+
+def surroundings(program: Program, lives: dict[int, tuple[int, int]], first: int, after: int) -> Surroundings:
+    """Of the steps [first, after)."""
     steps = program.steps[first:after]
     inside = {s.output for s in steps[:-1]}
-    output = steps[-1].output
-    inputs = chain_inputs(steps)
-    alive = {t for t, (b, d) in lives.items() if b < first and d >= first and t not in inside}
-    total = sum(program.nbytes(t) for t in alive) + program.nbytes(output) + candidate.scratch
-    saved = 0
-    for tensor in dict.fromkeys(inputs):
-        gaps = [g for t, g in zip(inputs, candidate.gaps, strict=True) if t == tensor]
-        if lives[tensor][1] >= after or None in gaps:
-            continue
-        gap = max(g for g in gaps if g is not None)
-        a, b = program.nbytes(output), program.nbytes(tensor)
-        saved = max(saved, a + b - max(a, max(gap, 0) + b))
-    return total - saved
+    inputs, output = chain_inputs(steps), program.nbytes(steps[-1].output)
+    alive = (program.nbytes(t) for t, (b, d) in lives.items() if b < first <= d and t not in inside)
+    dying = (
+        (tuple(p for p, t in enumerate(inputs) if t == tensor), program.nbytes(tensor))
+        for tensor in dict.fromkeys(inputs)
+        if lives[tensor][1] < after
+    )
+    return Surroundings(sum(alive) + output, output, tuple(dying))
 
 
 def options(
@@ -126,13 +139,12 @@ def options_of(
     steps = program.steps[first:after]
     if not _joins(steps):
         return []
-    works = chain_works(steps)
+    works, around = chain_works(steps), surroundings(program, lives, first, after)
     found: list[Option] = []
     for kernel in kernels:
         for c in kernel.candidates(works, target):
-            memory = memory_of(program, lives, first, after, c)
             flash = c.flash + sum(c.shared.values())  # in full, until it is known who shares it
-            found.append(Option(first, after, c, memory, c.instructions, flash, c.scratch))
+            found.append(Option(first, after, c, around.memory(c), c.instructions, flash, c.scratch))
     return found
 
 

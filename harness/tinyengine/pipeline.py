@@ -15,61 +15,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import TypeAlias
 
 from tinyhil.harness.tinyengine.asm.gemm import recipe_of
+from tinyhil.harness.tinyengine.columns import Columns, Spatial, columns_of
 from tinyhil.harness.tinyengine.ctext import render, safe_comment, static_text
 from tinyhil.harness.tinyengine.kernel import Candidate, Code, Target
 from tinyhil.harness.tinyengine.planes import Planes, planes_for
-from tinyhil.harness.tinyengine.strips import SLACK, Strip
+from tinyhil.harness.tinyengine.strips import SLACK, Strip, strip_of
 from tinyhil.harness.tinyengine.work import ConvWork, DepthwiseWork, Work
 
 _ALIGN = 8
 _WORTH = 1.25  # a chain may need that many times the largest tensor inside it: apart, its layers need more
-Spatial: TypeAlias = ConvWork | DepthwiseWork
 
 
 def _up(size: int) -> int:
     return -(-size // _ALIGN) * _ALIGN
-
-
-@dataclass(frozen=True)
-class Columns:
-    """What one stage computes in each patch: `count` columns, the same for all patches, from `starts`.
-
-    Its input rows hold `width` columns: the stage before puts its own from column `puts` on, windows
-    start at `gets`; what lies outside the image is never written and keeps the zero point.
-    """
-
-    count: int
-    starts: tuple[int, ...]
-    width: int
-    puts: tuple[int, ...]
-    gets: tuple[int, ...]
-
-
-def columns_of(works: Sequence[Spatial], patches: int) -> tuple[Columns, ...]:
-    """The columns of every stage; patches at the right edge are moved left where they would stick out."""
-    out = works[-1].y.width
-    count = -(-out // patches)
-    starts = tuple(min(p * count, out - count) for p in range(patches))
-    found: list[Columns] = []
-    for work in reversed(works):
-        stride, left, wide = work.strides[1], work.pads[2], work.x.width
-        reach = (count - 1) * stride + work.kernel[1]
-        source = min(wide, reach)
-        wanted = tuple(start * stride - left for start in starts)
-        given = tuple(min(max(first, 0), wide - source) for first in wanted)
-        bases = tuple(map(min, wanted, given))
-        width = max(
-            max(first + reach, start + source) - base
-            for first, start, base in zip(wanted, given, bases, strict=True)
-        )
-        puts = tuple(start - base for start, base in zip(given, bases, strict=True))
-        gets = tuple(first - base for first, base in zip(wanted, bases, strict=True))
-        found.append(Columns(count, starts, width, puts, gets))
-        count, starts = source, given
-    return tuple(reversed(found))
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +52,7 @@ class Stage:
             return self.columns.width * self.work.x.channels
         return self.code.row_stride
 
-    @property
+    @cached_property
     def rows_bytes(self) -> int:
         """Bytes of all input rows that it keeps."""
         if isinstance(self.code, Strip):
@@ -173,12 +133,12 @@ class PipelineCandidate:
 
     # -- cost
 
-    @property
+    @cached_property
     def flash(self) -> int:
         """Weights, constants, and the loops."""
         return sum(s.code.flash + 200 for s in self.stages) + 100
 
-    @property
+    @cached_property
     def shared(self) -> Mapping[str, int]:
         """Code that other layers may use too."""
         return {name: size for s in self.stages for name, size in s.code.shared.items()}
@@ -339,7 +299,7 @@ def _candidate(works: Sequence[Spatial], patches: int, target: Target) -> Pipeli
             if stages and not isinstance(stages[0].code, Strip):
                 pixel, channel = 1, stages[0].code.plane_bytes
             row = (work.x.width if direct and work is works[0] else own.width) * work.x.channels
-            code = Strip(
+            code = strip_of(
                 work, recipe, target.core, (own.count,), row, work.strides[1] * work.x.channels,
                 pixel, channel, target.compact,
             )  # fmt: skip

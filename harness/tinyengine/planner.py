@@ -127,22 +127,23 @@ def plan(requests: Sequence[Request], overlaps: Sequence[Overlap] = ()) -> Place
         return Placement((), 0, 0)
     conflicts, low = conflicts_of(requests, overlaps), lower_bound(requests, overlaps)
     best = min((_one_by_one(conflicts, order) for order in _orders(requests)), key=conflicts.arena)
-    left, tried = STEPS, low - 1  # `tried`: arenas up to here are excluded, or too hard to decide
-    while tried + 1 < conflicts.arena(best) and left > 0:
-        target = low if tried < low else (tried + conflicts.arena(best)) // 2  # the bound is often met
+    left, target = STEPS, low  # the bound is often met
+    tried = low - 1  # arenas up to here are excluded, or too hard to decide
+    while target < conflicts.arena(best) and left > 0:
         steps = Steps((left + 1) // 2)
         left -= steps.left
+        found = None
         try:
             found = fit(conflicts, target, steps)
+            left += steps.left
+            low = low if found is not None else max(low, target + 1)
         except OutOfSteps:
-            best = _swapped(conflicts, best, low) if tried < low else best
+            best = _swapped(conflicts, best, low) if target == low else best
+        if found is None:
             tried = target
-            continue
-        left += steps.left
-        if found is not None:
-            best = found
         else:
-            low, tried = max(low, target + 1), target
+            best = found
+        target = (tried + conflicts.arena(best) + 1) // 2
     return Placement(tuple(best), conflicts.arena(best), low)
 
 

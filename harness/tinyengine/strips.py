@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -61,10 +61,14 @@ class Strip:
         kh, kw = self.work.kernel
         return pair_order(kh, kw * self.work.x.channels)
 
-    @property
+    @cached_property
     def pairs(self) -> int:
         """Words of weights per pair of channels."""
         return int(self.order.shape[0])
+
+    @cached_property
+    def _post(self) -> Post:
+        return Post.common(self.recipe)
 
     @property
     def stream_words(self) -> int:
@@ -74,8 +78,7 @@ class Strip:
     @property
     def _alone(self) -> int:
         """Words of a last odd channel."""
-        post = Post.common(self.recipe)
-        return self.pairs + 1 + post.constants + (post.kind == "proved")
+        return self.pairs + 1 + self._post.constants + (self._post.kind == "proved")
 
     @property
     def packed(self) -> bool:
@@ -85,8 +88,7 @@ class Strip:
     @property
     def _step_words(self) -> int:
         """Words of a pair of channels, as the micro-kernel reads them."""
-        post = Post.common(self.recipe)
-        return 2 + self.pairs + (post.kind == "proved") + 2 * post.constants
+        return 2 + self.pairs + (self._post.kind == "proved") + 2 * self._post.constants
 
     def _fields(self) -> npt.NDArray[np.int32]:
         """The stream with the lanes of each channel pair as fields; a last odd channel stays as it is."""
@@ -115,7 +117,7 @@ class Strip:
 
     def _gemm(self, pixels: int, channels: int) -> Gemm:
         planar = self.channel_stride != 1
-        return Gemm(self.pairs, pixels, channels, Post.common(self.recipe), planar, self.core, self.compact)
+        return Gemm(self.pairs, pixels, channels, self._post, planar, self.core, self.compact)
 
     @property
     def _stride(self) -> int:
@@ -133,22 +135,22 @@ class Strip:
         kinds = [*([2] if channels > 1 else []), *([1] if channels % 2 else [])]
         return tuple(self._gemm(pixels, kind) for pixels in self._blocks for kind in kinds)
 
-    @property
+    @cached_property
     def block_bytes(self) -> int:
         """Scratch for the widened pixels of one call."""
         return max(max(size // 4 * 4, size % 4) for size in self.sizes) * 4 * self.pairs + SLACK
 
-    @property
+    @cached_property
     def flash(self) -> int:
         """Weights, constants and the calls."""
         words = -(-self.pairs * self.work.weight_bits // 8)
         saved = self.work.y.channels // 2 * (self.pairs - words)
         return 4 * (self.stream_words - saved) + (220 if self.packed else 100)
 
-    @property
+    @cached_property
     def shared(self) -> Mapping[str, int]:
         """Code that other layers may use too."""
-        parts = {name: size for g in self._gemms for name, size in g.shared.items()}
+        parts = {name: size for g in self._gemms for name, size in _gemm_cost(g)[3].items()}
         if 4 in self._blocks:
             parts |= self._expand.shared
         return {**parts, "th_expand.c": 200}
@@ -261,3 +263,20 @@ class Strip:
             start, stop = f"stream + {split}", f"stream + {self.stream_words}"
             out = f"{y} + {even * self.channel_stride}"
             yield self._gemm(size, 1).call("blocks", start, out, end, stop, self._stride)
+
+
+# Chains that begin or end with the same layer ask for the same strip one after the other.
+@lru_cache(maxsize=256)
+def strip_of(
+    work: ConvWork,
+    recipe: Recipe,
+    core: str,
+    sizes: tuple[int, ...],
+    row_stride: int,
+    step: int,
+    pixel_stride: int,
+    channel_stride: int,
+    compact: bool,
+) -> Strip:
+    """`Strip` of these; the same object, with what it has worked out, for the same work."""
+    return Strip(work, recipe, core, sizes, row_stride, step, pixel_stride, channel_stride, compact)

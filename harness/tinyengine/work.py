@@ -134,7 +134,7 @@ class DepthwiseWork:
         return self.y.pixels * int(self.weights.size)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class AddWork:
     """Element-wise sum of two maps of one shape, TFLite's int8 arithmetic: each input is shifted left
     by `left_shift`, scaled by its (multiplier, shift), added, scaled by the output's, then clamped."""

@@ -16,8 +16,8 @@ Larger kernels read one row of weights at a time and compute tiles of 1 x 4 outp
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -219,14 +219,16 @@ class DepthwiseTile:
 
     def _tiles(self, a: Asm, rows: int, columns: int, count: int) -> None:
         """Neighbouring tiles from r0 on, `count` output columns; the second one starts inside a word."""
+        shape = replace(self, out_height=1)  # however many rows follow, a tile's code is the same
         for first in range(0, count, columns):
-            self._tile(a, rows, min(columns, count - first), inside=first > 0)
+            a.append(_tile(shape, rows, min(columns, count - first), first > 0))
 
     def _skip_row(self, a: Asm) -> None:
         a.add("lr", self.out_width * self.pixel_stride, "r3")
 
-    def _tile(self, a: Asm, rows: int, columns: int, inside: bool = False) -> None:
+    def tile(self, rows: int, columns: int, inside: bool) -> Asm:
         """rows x columns outputs from r0 on; `inside`: from two pixels behind it on."""
+        a = Asm()
         accs = [[f"r{4 + r * columns + c}" for c in range(columns)] for r in range(rows)]
         last = accs[-1][-1]
         started: set[str] = set()
@@ -248,6 +250,7 @@ class DepthwiseTile:
         else:
             self._finish(body, accs, columns)
             a.in_any_order(body)
+        return a
 
     def _input_row(
         self,
@@ -424,6 +427,11 @@ class DepthwiseTile:
         a.add(out, columns * self.pixel_stride, spare)
         if not self.resident:
             a.op(f"str {out}, [sp, #{_OUT}]")
+
+
+@lru_cache(maxsize=512)
+def _tile(shape: DepthwiseTile, rows: int, columns: int, inside: bool) -> Asm:
+    return shape.tile(rows, columns, inside)
 
 
 def pack_channel(

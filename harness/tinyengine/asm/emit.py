@@ -40,6 +40,13 @@ class Asm:
         self.straight.append((len(self.lines), len(self.lines) + len(body.lines)))
         self.op(*body.lines)
 
+    def append(self, part: Asm) -> None:
+        """Append what was written apart."""
+        self.straight += [
+            (len(self.lines) + first, len(self.lines) + after) for first, after in part.straight
+        ]
+        self.op(*part.lines)
+
     def label(self, number: int) -> None:
         """A local label; branch to it with `1b` or `1f`."""
         self.lines.append(f"{number}:")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -27,6 +28,7 @@ class Post:
     addend: int | None = None
 
     @staticmethod
+    @lru_cache(maxsize=1024)
     def of(recipe: Recipe) -> Post:
         """The code of a recipe, every channel with its own addend."""
         if isinstance(recipe, Proved):
@@ -35,6 +37,7 @@ class Post:
         return Post("rounded", int(recipe.shift[0]) if uniform else None, recipe.low, recipe.high)
 
     @staticmethod
+    @lru_cache(maxsize=1024)
     def common(recipe: Recipe) -> Post:
         """The same with one addend for all channels, where a proven recipe has that."""
         post = Post.of(recipe)

@@ -38,10 +38,11 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 
 _MAX_SHIFT = 22  # thresholds stay inside int64 up to here
 _CHANGES = 100  # how far a multiplier may be changed in search of a proof
-_FEW = 5  # changes that are tried on all channels at once
+_FEW, _NEAR = 5, 31  # changes that are tried on all channels at once, and first on each that is left
 _ADDENDS = 64  # how many addends are tried until an offset falls into the proven interval
 _CONSTANT_SHIFT = 23
 _FAR = (1 << 63) - 1  # beyond every bound of an interval
+_MOST_CHOSEN = 2048  # layers whose recipes are remembered
 _GRID = 4  # shifts that are tried first are multiples of it, so that layers share code
 
 
@@ -91,6 +92,7 @@ class Rounded:
 
 
 Recipe: TypeAlias = Proved | Rounded
+_CHOSEN: dict[tuple[bytes, int, int, int], Recipe | None] = {}
 
 
 def reach_of(weights: npt.NDArray[np.int8], folded_bias: Ints) -> Reach:
@@ -101,7 +103,19 @@ def reach_of(weights: npt.NDArray[np.int8], folded_bias: Ints) -> Reach:
 
 
 def choose(requant: Requant, reach: Reach) -> Recipe | None:
-    """The cheapest proven recipe for all channels of a layer, or None."""
+    """The cheapest proven recipe for all channels of a layer, or None; the same object for the same numbers,
+    as layers that differ in nothing but their size have them."""
+    arrays = (requant.multiplier, requant.shift, reach.low, reach.high)
+    constants = b"".join(a.tobytes() for a in arrays)
+    key = constants, requant.zero_point, requant.low, requant.high
+    if key not in _CHOSEN:
+        if len(_CHOSEN) >= _MOST_CHOSEN:
+            _CHOSEN.clear()
+        _CHOSEN[key] = _choose(requant, reach)
+    return _CHOSEN[key]
+
+
+def _choose(requant: Requant, reach: Reach) -> Recipe | None:
     constant, value = _constants(requant, reach)
     live = Reach(
         np.where(reach.low == reach.high, 0, reach.low), np.where(reach.low == reach.high, 0, reach.high)
@@ -185,6 +199,40 @@ def _fits_int32(reach: Reach, left: Ints, channels: npt.NDArray[np.int64]) -> bo
     return bool((low >= -(1 << 31)).all() and (high < 1 << 31).all())
 
 
+@dataclass(frozen=True, eq=False)
+class _Steps:
+    """Outputs [outputs], and for each channel 256 times the accumulators on both sides of the step up to
+    each, cut to the channel's reach: [channels, outputs]; which of these steps lie
+    inside the reach."""
+
+    outputs: Ints
+    above: Ints
+    below: Ints
+    reached: npt.NDArray[np.bool_]
+    missed: npt.NDArray[np.bool_]
+
+    @staticmethod
+    def of(requant: Requant, reach: Reach, channels: Sequence[int]) -> _Steps:
+        """Of `channels` of a layer."""
+        multiplier, shift = (a[channels].astype(np.int64) for a in (requant.multiplier, requant.shift))
+        n, t = thresholds(multiplier, shift, requant.zero_point, requant.low, requant.high)
+        low, high = reach.low[channels, None], reach.high[channels, None]
+        return _Steps(n, 256 * np.maximum(t, low), 256 * np.minimum(t - 1, high), t <= high, t > low)
+
+    def interval(self, rows: Sequence[int], multiplier: Ints, shift: int) -> tuple[Ints, Ints]:
+        """Between which bounds offset * multiplier + addend * 2^32 must lie; `multiplier` and both bounds
+        are [rows, tried]. Each row has a step inside its reach."""
+        goal, each = self.outputs << (shift + 32), multiplier[:, :, None]
+        least = goal - each * self.above[rows][:, None, :]
+        most = goal - each * self.below[rows][:, None, :]
+        reached, missed = self.reached[rows][:, None, :], self.missed[rows][:, None, :]
+        if not reached.all():
+            least = np.where(reached, least, -_FAR)
+        if not missed.all():
+            most = np.where(missed, most, _FAR)
+        return least.max(axis=2), most.min(axis=2) - 1
+
+
 def _interval_members(
     requant: Requant, reach: Reach, channels: Sequence[int], shift: int, common: bool
 ) -> dict[int, tuple[int, int, int]] | None:
@@ -192,47 +240,40 @@ def _interval_members(
     `common`, with the addend that depends on nothing but the zero point and the shift."""
     nominal = (requant.zero_point << shift) + (1 << (shift - 1)) if common else None
     changes = np.array(sorted(range(-_CHANGES, _CHANGES + 1), key=abs), np.int64)
+    first, few, near, far = np.split(changes, [1, _FEW, _NEAR])
+    steps = _Steps.of(requant, reach, channels)
     found: dict[int, tuple[int, int, int]] = {}
-    for tried in np.split(changes, [1, _FEW])[:2]:  # mostly enough: all channels at once
-        left = [c for c in channels if c not in found]
-        if left:
-            found |= _members_among(requant, reach, left, shift, tried, nominal)
-    for c in channels:
-        if c not in found:
-            member = _members_among(requant, reach, [c], shift, changes[_FEW:], nominal)
-            if not member:
-                return None
-            found |= member
-    return found
 
+    def left() -> list[int]:
+        return [row for row, c in enumerate(channels) if c not in found]
 
-def _members_among(
-    requant: Requant, reach: Reach, channels: Sequence[int], shift: int, changes: Ints, nominal: int | None
-) -> dict[int, tuple[int, int, int]]:
-    """The members of `channels` whose multipliers are off by one of `changes`, the first that does."""
-    m, e = requant.multiplier[channels].astype(np.int64), requant.shift[channels].astype(np.int64)
-    n, t = thresholds(m, e, requant.zero_point, requant.low, requant.high)
-    low, high = reach.low[channels, None], reach.high[channels, None]
-    down = 7 - e - shift  # the common shift is smaller than this channel's own: drop low bits of m
-    multiplier = ((m + (1 << down >> 1)) >> down)[:, None] + changes
-    goal = n << (shift + 32)
-    reached, missed = t <= high, t > low
-    each = multiplier[:, :, None]
-    least = goal - each * (256 * np.maximum(t, low))[:, None, :]
-    most = goal - each * (256 * np.minimum(t - 1, high))[:, None, :] - 1
-    bottom = np.where(reached[:, None, :], least, -_FAR).max(axis=2)
-    top = np.where(missed[:, None, :], most, _FAR).min(axis=2)
-    bottom = np.where(reached.any(axis=1, keepdims=True), bottom, top)
-    top = np.where(missed.any(axis=1, keepdims=True), top, bottom)
-    found: dict[int, tuple[int, int, int]] = {}
-    for row, column in np.argwhere((bottom <= top) & (multiplier > 0) & (multiplier < 1 << 31)).tolist():
-        c, factor, first = channels[row], int(multiplier[row, column]), int(bottom[row, column])
-        if c in found:
-            continue
-        addends = range(first >> 32, (first >> 32) - _ADDENDS, -1) if nominal is None else [nominal]
-        member = _representable(first, int(top[row, column]), factor, addends)
-        if member is not None and _sums_fit(factor, *member, int(reach.low[c]), int(reach.high[c])):
-            found[c] = (factor, *member)
+    def search(rows: Sequence[int], tried: Ints) -> None:
+        """The first of `tried` changes of the multiplier that gives each row a member."""
+        at = [channels[row] for row in rows]
+        # the common shift is smaller than a channel's own: drop low bits of its multiplier
+        down = 7 - requant.shift[at].astype(np.int64) - shift
+        nearest = (requant.multiplier[at].astype(np.int64) + (1 << down >> 1)) >> down
+        multiplier = nearest[:, None] + tried
+        bottom, top = steps.interval(rows, multiplier, shift)
+        possible = (bottom <= top) & (multiplier > 0) & (multiplier < 1 << 31)
+        for row, column in np.argwhere(possible).tolist():
+            c, factor, first = at[row], int(multiplier[row, column]), int(bottom[row, column])
+            if c in found:
+                continue
+            addends = range(first >> 32, (first >> 32) - _ADDENDS, -1) if nominal is None else [nominal]
+            member = _representable(first, int(top[row, column]), factor, addends)
+            if member is not None and _sums_fit(factor, *member, int(reach.low[c]), int(reach.high[c])):
+                found[c] = (factor, *member)
+
+    for tried in (first, few):  # mostly enough: all channels at once
+        if rows := left():
+            search(rows, tried)
+    for row in left():
+        for tried in (near, far):
+            if channels[row] not in found:
+                search([row], tried)
+        if channels[row] not in found:
+            return None
     return found
 
 

@@ -50,8 +50,8 @@ def test_a_candidate_of_known_chains_asks_the_engine_nothing(
     arch = SPACES[0].sample(random.Random(3))
     before = needs.plan(arch)
     needs._plans.clear()
-    monkeypatch.setattr("tinyhil.nas.planning.options_at", None)
-    monkeypatch.setattr("tinyhil.nas.planning.lower", None)
+    monkeypatch.setattr("tinyhil.nas.prices.options_of", None)
+    monkeypatch.setattr("tinyhil.nas.prices.lower", None)
     again = needs.plan(arch)
     assert (again.arena, again.flash, again.layers[0].kernel) == (
         before.arena,

@@ -1,0 +1,103 @@
+"""The planner on several cores: processes that answer for unknown chains, and that plan networks.
+
+What one process learns the others read from the store. A worker that is asked gives the answer that this
+process would give, so their number changes nothing but the time. Workers are started by spawning, when the
+first large question comes. They leave Ctrl-C to this process, and end with it, however it ends.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tinyhil.harness.boards import Board
+from tinyhil.harness.engine import Options
+from tinyhil.nas.arch import Arch
+from tinyhil.nas.chains import Task
+from tinyhil.nas.chainstore import ChainStore
+from tinyhil.nas.planning import EngineNeeds, Planned
+from tinyhil.nas.prices import Conditions, Found
+
+_PART = 8  # networks that a worker plans at a time
+
+
+class ProcessCrew:
+    """At most `workers` processes that plan for `board`, with the store in `folder`."""
+
+    def __init__(self, board: Board, options: Options, folder: Path, workers: int) -> None:
+        self._executor = ProcessPoolExecutor(
+            workers, multiprocessing.get_context("spawn"), _begin, (board, options, folder)
+        )
+
+    def ask(self, tasks: Sequence[Task]) -> Iterable[Sequence[Found]]:
+        """The engine's answers to unknown chains, in order."""
+        return self._executor.map(_answer, tasks)
+
+    def plan(self, archs: Sequence[Arch]) -> Iterable[Planned]:
+        """The plans of networks whose chains the store knows, in order."""
+        parts = [archs[start : start + _PART] for start in range(0, len(archs), _PART)]
+        return (plan for plans in self._executor.map(_plan, parts) for plan in plans)
+
+    def close(self) -> None:
+        """End the processes; what was not begun is dropped."""
+        self._executor.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def open_needs(
+    board: Board, options: Options | None = None, workers: int = 1, cache: Path | None = None
+) -> Iterator[EngineNeeds]:
+    """`EngineNeeds` on `workers` cores that keeps what it learns of chains in the folder `cache`. Afterwards
+    it still answers, in this process."""
+    options = options or Options()
+    with TemporaryDirectory(prefix="tinyhil-chains-") as folder:
+        place = folder if cache is None else cache
+        store = ChainStore(Path(place), Conditions(board.core, options))
+        if workers == 1:
+            yield EngineNeeds(board, options, store=store if cache is not None else None)
+            return
+        crew = ProcessCrew(board, options, Path(place), workers)
+        needs = EngineNeeds(board, options, store=store, crew=crew)
+        try:
+            yield needs
+        finally:
+            needs.crew = None
+            crew.close()
+
+
+_needs: EngineNeeds | None = None  # of a worker
+
+
+def _begin(board: Board, options: Options, folder: Path) -> None:
+    global _needs
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _needs = EngineNeeds(board, options, store=ChainStore(folder, Conditions(board.core, options)))
+
+
+def _end_with_parent() -> None:
+    """Nothing else ends a worker whose parent was killed: it would wait for its next task for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(1)
+
+
+def _answer(task: Task) -> list[Found]:
+    assert _needs is not None
+    return _needs.chains.answer(task)
+
+
+def _plan(archs: Sequence[Arch]) -> list[Planned]:
+    assert _needs is not None
+    _needs.prepare(archs)
+    plans = [_needs.plan(arch) for arch in archs]
+    _needs.forget_plans()
+    return plans

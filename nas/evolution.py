@@ -17,9 +17,9 @@ from typing import Any
 
 from tinyhil.errors import UsageError
 from tinyhil.nas.arch import Arch, parse
+from tinyhil.nas.genes import cross, mutate
 from tinyhil.nas.space import Needs, Space
 
-Genes = list[list[tuple[int, int]]]
 FORMAT = "tinyhil-search/1"
 
 
@@ -79,12 +79,14 @@ class Outcome:
 
 @dataclass
 class Judge:
-    """Asks the three questions, each once per network, and keeps what was nearest to fitting."""
+    """Asks the three questions, each once per network, and keeps what was nearest to fitting. `prepare` is
+    told of networks that the questions will be about."""
 
     budget: Budget
     needs: Needs
     score: Callable[[Arch], float]
     latency: Callable[[Arch], float] | None = None
+    prepare: Callable[[Sequence[Arch]], None] = lambda archs: None
     scores: dict[Arch, float] = field(default_factory=dict)
     rejected: int = 0
     _excess: dict[Arch, dict[str, tuple[float, float]]] = field(default_factory=dict)
@@ -151,62 +153,29 @@ class Judge:
         )
 
 
-def genes_of(arch: Arch) -> Genes:
-    """(kernel, expansion) of each block of each searched stage."""
-    return [[(block.kernel, block.expansion) for block in stage] for stage in arch.stages[1:]]
-
-
-def space_of(arch: Arch, spaces: Sequence[Space]) -> Space:
-    """The one of `spaces` that `arch` belongs to."""
-    for space in spaces:
-        if (space.width, space.resolution) == (arch.width, arch.resolution):
-            return space
-    raise UsageError(f"{arch} belongs to none of the spaces {', '.join(map(str, spaces))}")
-
-
-def mutate(arch: Arch, spaces: Sequence[Space], probability: float, source: random.Random) -> Arch:
-    """Each kernel, expansion and depth, and the space itself, redrawn with `probability`."""
-    space = space_of(arch, spaces)
-    if source.random() < probability:
-        space = source.choice(spaces)
-    family = space.family
-    genes = genes_of(arch)
-    for number, stage in enumerate(genes):
-        if source.random() < probability:
-            depth = source.choice(family.depths(number))
-            del stage[depth:]
-            while len(stage) < depth:
-                stage.append((source.choice(family.kernels), source.choice(family.expansions)))
-        for at, (kernel, expansion) in enumerate(stage):
-            new_kernel = source.choice(family.kernels) if source.random() < probability else kernel
-            new_expansion = source.choice(family.expansions) if source.random() < probability else expansion
-            stage[at] = (new_kernel, new_expansion)
-    return space.build(genes)
-
-
-def cross(one: Arch, other: Arch, spaces: Sequence[Space], source: random.Random) -> Arch:
-    """Space, depths, and each block's kernel and expansion from either parent."""
-    space = space_of(source.choice((one, other)), spaces)
-    genes: Genes = []
-    for first, second in zip(genes_of(one), genes_of(other), strict=True):
-        length = len(source.choice((first, second)))
-        stage = []
-        for at in range(length):
-            having = [parent for parent in (first, second) if at < len(parent)]
-            stage.append((source.choice(having)[at][0], source.choice(having)[at][1]))
-        genes.append(stage)
-    return space.build(genes)
-
-
 def draw(
-    make: Callable[[random.Random], Arch], judge: Judge, source: random.Random, tries: int, taken: set[Arch]
-) -> Arch | None:
-    """A network from `make` that fits and is not in `taken`; None after `tries` draws."""
-    for _ in range(tries):
-        arch = make(source)
-        if arch not in taken and judge.fits(arch):
-            return arch
-    return None
+    make: Callable[[random.Random], Arch],
+    judge: Judge,
+    source: random.Random,
+    tries: int,
+    taken: set[Arch],
+    count: int,
+) -> list[Arch]:
+    """`count` networks from `make` that fit and are not in `taken`, which they join; fewer where `tries`
+    draws in a row gave none. As many are drawn at a time as are missing, never more than one by one."""
+    found: list[Arch] = []
+    missed = 0
+    while len(found) < count and missed < tries:
+        drawn = [make(source) for _ in range(min(count - len(found), tries - missed))]
+        judge.prepare(drawn)
+        for arch in drawn:
+            if arch in taken or not judge.fits(arch):
+                missed += 1
+                continue
+            missed = 0
+            taken.add(arch)
+            found.append(arch)
+    return found
 
 
 def evolve(
@@ -263,14 +232,9 @@ def evolve(
 def random_search(spaces: Sequence[Space], judge: Judge, count: int, seed: int, tries: int = 500) -> Outcome:
     """`count` networks drawn uniformly from those that fit: what any search must beat."""
     source = random.Random(f"random {seed}")
-    taken: set[Arch] = set()
     ranked: list[Scored] = []
     history: list[float] = []
-    for _ in range(count):
-        arch = draw(lambda s: s.choice(spaces).sample(s), judge, source, tries, taken)
-        if arch is None:
-            break
-        taken.add(arch)
+    for arch in draw(lambda s: s.choice(spaces).sample(s), judge, source, tries, set(), count):
         ranked.append(judge.judge(arch))
         history.append(max(ranked[-1].score, history[-1] if history else ranked[-1].score))
     if not ranked:
@@ -298,23 +262,11 @@ def _children(
     def mutation(s: random.Random) -> Arch:
         return mutate(s.choice(parents).arch, spaces, settings.probability, s)
 
-    plan = (
-        [fresh] * settings.population
-        if not parents
-        else [crossing] * settings.crossings + [mutation] * settings.mutations
-    )
+    ways = [(crossing, settings.crossings), (mutation, settings.mutations)]
     taken = {one.arch for one in parents}
     found: list[Arch] = []
-    exhausted: set[Callable[[random.Random], Arch]] = set()
-    for make in plan:
-        if make in exhausted:
-            continue
-        arch = draw(make, judge, source, settings.tries, taken)
-        if arch is None:
-            exhausted.add(make)  # the same draw again would only fail as long
-            continue
-        taken.add(arch)
-        found.append(arch)
+    for make, count in ways if parents else [(fresh, settings.population)]:
+        found += draw(make, judge, source, settings.tries, taken, count)
     if not parents and not found:
         raise judge.explain(settings.tries)
     return found

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pymoo.algorithms.moo.nsga2 import NSGA2
-from pymoo.core.problem import ElementwiseProblem
+from pymoo.core.problem import Problem
 from pymoo.indicators.hv import HV
 from pymoo.operators.crossover.ux import UniformCrossover
 from pymoo.operators.mutation.pm import PolynomialMutation
@@ -27,6 +27,7 @@ from tinyhil.nas.evolution import Budget
 from tinyhil.nas.space import Needs, Space
 
 Choices = npt.NDArray[np.int64]
+Judged = tuple["Point | None", list[float]]  # no point where the budget is broken; how far beyond it
 
 
 @dataclass(frozen=True)
@@ -91,17 +92,17 @@ class Coding:
         return space.build(genes)
 
 
-class _Problem(ElementwiseProblem):  # type: ignore[misc]
-    """What pymoo asks: four costs and how far beyond the budget a network is."""
+class _Problem(Problem):  # type: ignore[misc]
+    """What pymoo asks of a whole population: four costs each, and how far beyond the budget a network is."""
 
-    def __init__(self, coding: Coding, judge: Callable[[Arch], tuple[Point | None, list[float]]]) -> None:
+    def __init__(self, coding: Coding, judge: Callable[[Sequence[Arch]], list[Judged]]) -> None:
         super().__init__(n_var=len(coding.upper), n_obj=4, n_ieq_constr=3, xl=0, xu=coding.upper, vtype=int)
         self.coding, self.judge = coding, judge
 
     def _evaluate(self, x: Choices, out: dict[str, Any], *_: Any, **__: Any) -> None:
-        point, beyond = self.judge(self.coding.decode(x))
-        out["F"] = point.costs() if point is not None else (1e30,) * 4
-        out["G"] = beyond
+        judged = self.judge([self.coding.decode(row) for row in x])
+        out["F"] = np.array([point.costs() if point is not None else (1e30,) * 4 for point, _ in judged])
+        out["G"] = np.array([beyond for _, beyond in judged])
 
 
 def pareto(
@@ -113,11 +114,17 @@ def pareto(
     population: int = 100,
     generations: int = 30,
     seed: int = 0,
+    prepare: Callable[[Sequence[Arch]], None] = lambda archs: None,
 ) -> Front:
-    """The front found by NSGA-II. Networks beyond the budget are never scored."""
+    """The front found by NSGA-II. Networks beyond the budget are never scored. `prepare` is told of each
+    population before its networks are asked for."""
     points: dict[Arch, Point] = {}
 
-    def judge(arch: Arch) -> tuple[Point | None, list[float]]:
+    def judge(archs: Sequence[Arch]) -> list[Judged]:
+        prepare(archs)
+        return [one(arch) for arch in archs]
+
+    def one(arch: Arch) -> Judged:
         need, time = needs(arch), latency(arch)
         beyond = [need.ram / budget.ram - 1, need.flash / budget.flash - 1]
         beyond.append(time / budget.latency - 1 if budget.latency else -1.0)

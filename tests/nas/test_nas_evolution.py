@@ -16,13 +16,10 @@ from tinyhil.nas.evolution import (
     Judge,
     Outcome,
     Settings,
-    cross,
     evolve,
-    genes_of,
-    mutate,
     random_search,
-    space_of,
 )
+from tinyhil.nas.genes import cross, genes_of, mutate, space_of
 from tinyhil.nas.size import square
 from tinyhil.nas.space import Family, Space, analytic_needs
 

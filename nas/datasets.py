@@ -15,7 +15,8 @@ from pathlib import Path
 
 from tinyhil.errors import UsageError
 from tinyhil.nas.data import Dataset, digits, load_npz
-from tinyhil.nas.loaders import class_list, image_folders, speech_commands, visual_wake_words
+from tinyhil.nas.loaders import class_list, image_folders, visual_wake_words
+from tinyhil.nas.speech import speech_commands
 from tinyhil.nas.synthetic import figures, keywords
 
 DEFAULT_SIZE = 32
@@ -54,7 +55,7 @@ def _imagenet(asked: Asked) -> Dataset:
 
 
 def _wake_words(asked: Asked) -> Dataset:
-    return visual_wake_words(asked.folder / "annotations", asked.folder, asked.size, asked.limit)
+    return visual_wake_words(asked.folder, asked.size, asked.limit)
 
 
 KINDS: Mapping[str, Kind] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from functools import partial
 from pathlib import Path
 
@@ -10,13 +11,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_trees import BOXES, TONES, coco, coco_tree, imagenet_tree, save_sound, speech_tree
+from tiny_trees import THINGS, TONES, coco, coco_tree, imagenet_tree, save_picture, save_sound, speech_tree
 
 from tinyhil.errors import UsageError
 from tinyhil.nas.audio import COEFFICIENTS, FRAMES, RATE, filters, mfcc
 from tinyhil.nas.data import Dataset, Split, digits, load_npz, partition, resize, smooth_images
-from tinyhil.nas.loaders import class_list, image_folders, read_wav, speech_commands, visual_wake_words
+from tinyhil.nas.loaders import class_list, image_folders, visual_wake_words
 from tinyhil.nas.size import square
+from tinyhil.nas.speech import STRETCH, is_chosen, read_wav, silence, speaker_percent, speech_commands
 from tinyhil.nas.synthetic import KEYWORDS, figures, keywords
 
 
@@ -121,61 +123,119 @@ def test_imagenet_folders_are_read_as_they_are_unpacked(tmp_path: Path) -> None:
     assert [len(split) for split in parts_of(data)] == [11, 1, 3]
     for split in parts_of(data):
         for image, label in zip(split.images, split.labels, strict=True):
-            assert int(image.mean((0, 1)).argmax()) == label
+            tone = image.mean((0, 1))
+            assert int(tone.argmax()) == label
+            assert sorted(tone)[1] < -0.9, "a pure tone, from RGB, CMYK and PNG alike"
     (tmp_path / "imagenet100.txt").write_text("n01484850 great white shark\nn01440764 tench\n")
     some = image_folders(tmp_path, 8, classes=class_list(tmp_path / "imagenet100.txt"), limit=2)
     assert some.classes == ("n01484850", "n01440764")
     assert len(some.train) + len(some.valid) == 4
     with pytest.raises(UsageError, match="train/"):
         image_folders(tmp_path / "train", 8)
-    with pytest.raises(UsageError, match="n999"):
+    with pytest.raises(UsageError, match=r"n999.*unpacked flat"):
         image_folders(tmp_path, 8, classes=("n999",))
     (tmp_path / "val" / "n01440764" / "broken.jpg").write_bytes(b"\xff\xd8 nothing")
     with pytest.raises(UsageError, match=r"broken\.jpg"):
         image_folders(tmp_path, 8)
 
 
-def test_visual_wake_words_follow_the_half_percent_rule(tmp_path: Path) -> None:
+def test_grey_pictures_are_read_as_three_equal_channels(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image", reason="needs Pillow")
+    for part in ("train", "val"):
+        for number in range(2):
+            save_picture(path := tmp_path / part / "n01440764" / f"{number}.JPEG", (0, 0, 0))
+            image.new("L", (30, 40), 200).save(path)
+    data = image_folders(tmp_path, 8)
+    np.testing.assert_allclose(data.test.images, 200 / 127.5 - 1, atol=0.02)
+
+
+def test_visual_wake_words_are_labelled_as_their_authors_do(tmp_path: Path) -> None:
     coco_tree(tmp_path)
-    annotations = tmp_path / "annotations"
-    data = visual_wake_words(annotations, tmp_path, 8)
+    data = visual_wake_words(tmp_path, 8)
     assert data.classes == ("no person", "person")
-    assert len(data.train) + len(data.valid) == 4
-    assert sorted(data.test.labels) == [0, 0, 0, 1]
+    assert len(data.train) + len(data.valid) == len(data.test) == len(THINGS) + 1
+    assert sorted(data.test.labels) == [0, 0, 0, 1, 1], "a crowd counts, less than half a percent does not"
     for image, label in zip(data.test.images, data.test.labels, strict=True):
         assert (image.mean() > 0) == (label == 1)
-    with pytest.raises(UsageError, match="instances_train"):
-        visual_wake_words(tmp_path / "val2017", tmp_path, 8)
-    evil = coco("train", BOXES, ["../../etc/passwd"] * 5)
-    (annotations / "instances_train2017.json").write_text(json.dumps(evil))
-    with pytest.raises(UsageError, match="leads out"):
-        visual_wake_words(annotations, tmp_path, 8)
-    (annotations / "instances_train2017.json").write_text('{"images": 3}')
+    assert sorted(visual_wake_words(tmp_path, 8, limit=1).test.labels) == [0, 1]
+
+
+def test_visual_wake_words_prefer_the_parts_that_their_authors_cut(tmp_path: Path) -> None:
+    coco_tree(tmp_path, ("maxitrain", "minival"), "all2014")
+    annotations = tmp_path / "annotations"
+    assert "maxitrain" in visual_wake_words(tmp_path, 8).note
+    (annotations / "instances_minival.json").rename(annotations / "instances_val2017.json")
+    with pytest.raises(UsageError, match=r"has not instances_maxitrain\.json with instances_minival"):
+        visual_wake_words(tmp_path, 8)
+
+
+def test_wrong_annotations_of_coco_are_refused(tmp_path: Path) -> None:
+    coco_tree(tmp_path)
+    file = tmp_path / "annotations" / "instances_train2017.json"
+    for name, complaint in (("../../etc/passwd", "leads out"), ("000000000404.jpg", "404.jpg of .* none of")):
+        file.write_text(json.dumps(coco([name] * 5)))
+        with pytest.raises(UsageError, match=complaint):
+            visual_wake_words(tmp_path, 8)
+    file.write_text('{"images": 3}')
     with pytest.raises(UsageError, match="not a COCO"):
-        visual_wake_words(annotations, tmp_path, 8)
+        visual_wake_words(tmp_path, 8)
 
 
-def test_speech_commands_keep_their_own_test_files_apart(tmp_path: Path) -> None:
+def test_the_hash_of_a_speaker_gives_the_published_lists() -> None:
+    """The first names of each list as it comes with version 2 of the set."""
+    validation, testing = ("026290a7", "060cd039", "099d52ad"), ("0c40e715", "0ea0e2f4")
+    assert all(speaker_percent(f"{name}_nohash_0.wav") < 10 for name in validation)
+    assert all(10 <= speaker_percent(f"{name}_nohash_3.wav") < 20 for name in testing)
+    assert not any(is_chosen(name) for name in (*validation, *testing))
+
+
+def test_speech_commands_keep_speakers_and_the_sets_own_parts_apart(tmp_path: Path) -> None:
     speech_tree(tmp_path)
     every = speech_commands(tmp_path)
     assert every.classes == ("cat", "no", "yes")
-    assert len(every.test) == 2
-    assert len(every.train) + len(every.valid) == 10
-    twelve = speech_commands(tmp_path, words=12)
+    assert [len(split) for split in parts_of(every)] == [21, 3, 6], "the validation list is left alone"
+    assert every.train.images.shape[1:] == (49, 10, 1)
+    assert [len(split) for split in parts_of(speech_commands(tmp_path, limit=2))] == [6, 3, 6]
+
+
+def test_of_twelve_words_a_tenth_is_unknown_and_a_tenth_is_silence(tmp_path: Path) -> None:
+    twelve = speech_commands(speech_tree(tmp_path), words=12)
     assert len(twelve.classes) == 12
     assert twelve.classes[-2:] == ("unknown", "silence")
-    labels = np.concatenate([split.labels for split in parts_of(twelve)])
-    assert sorted(set(labels)) == [0, 1, 10, 11]
-    assert twelve.train.images.shape[1:] == (49, 10, 1)
+    for split, commands in zip(parts_of(twelve), (7, 1, 2), strict=True):
+        others = -(-2 * commands // 10)
+        counts = np.bincount(split.labels, minlength=12)
+        assert counts[[0, 1, 10, 11]].tolist() == [commands, commands, others, others]
+        assert counts.sum() == len(split)
+
+
+def test_silence_is_cut_from_another_stretch_of_noise_for_each_part(tmp_path: Path) -> None:
+    folder = speech_tree(tmp_path) / "_background_noise_"
+    for part, (first, last) in STRETCH.items():
+        clips = silence(folder, 20, (first, last), 11, random.Random(part))
+        assert len({clip.start for clip in clips}) > 1
+        for clip in clips:
+            sound = read_wav(clip.path, clip.start, clip.length)
+            assert first - 0.02 <= sound[0] <= sound[clip.length - 1] <= last + 0.02
+            assert 0 <= clip.gain <= 1
+    with pytest.raises(UsageError, match="silence"):
+        silence(tmp_path / "yes_and_no", 1, (0.0, 1.0), 11, random.Random(0))
+
+
+def test_what_is_not_speech_commands_is_refused(tmp_path: Path) -> None:
+    speech_tree(tmp_path)
     with pytest.raises(UsageError, match="12 or 35"):
         speech_commands(tmp_path, words=20)
-    with pytest.raises(UsageError, match="testing_list"):
+    with pytest.raises(UsageError, match=r"not the unpacked.*validation_list"):
         speech_commands(tmp_path / "yes")
     save_sound(tmp_path / "slow.wav", np.zeros(100), rate=8000)
     (tmp_path / "text.wav").write_text("hello")
     for name in ("slow.wav", "text.wav"):
         with pytest.raises(UsageError, match=name):
             read_wav(tmp_path / name)
+    (tmp_path / "testing_list.txt").write_text("")
+    with pytest.raises(UsageError, match="no sound for test"):
+        speech_commands(tmp_path, limit=1)
 
 
 def test_the_front_end_gives_49_frames_of_10_coefficients_and_tells_pitches_apart() -> None:

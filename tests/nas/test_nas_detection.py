@@ -284,8 +284,8 @@ def test_the_command_delivers_a_detector_whose_boxes_the_emulated_board_finds(tm
     (tmp_path / "search").mkdir()
     (tmp_path / "search" / "card.json").write_text(json.dumps({"networks": [winner]}))
     arguments = ["--data", "synthetic", "--limit", "24", "--arch", str(tmp_path / "search"),
-                 "--size", "32x24", "--epochs", "4", "--threshold", "0.001", "--anchors", "2", "--boxes", "8", "--pictures", "2",
-                 "--out", str(tmp_path)]  # fmt: skip
+                 "--size", "32x24", "--epochs", "4", "--threshold", "0.001", "--anchors", "2", "--boxes", "8",
+                 "--pictures", "2", "--out", str(tmp_path)]  # fmt: skip
     shown = CliRunner().invoke(detect, arguments, catch_exceptions=False)
     assert shown.exit_code == 0, shown.output
     card = json.loads((tmp_path / "card.json").read_text())

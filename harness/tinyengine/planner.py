@@ -63,19 +63,27 @@ def _union(output: int, dying: int, gap: int) -> int:
     return min(output + dying, max(output, max(gap, 0) + dying))
 
 
+def _up(size: int, align: int) -> int:
+    return -(-size // align) * align
+
+
 def _alive(requests: Sequence[Request], step: int) -> set[int]:
     return {i for i, r in enumerate(requests) if r.first <= step <= r.last}
 
 
 def _least(requests: Sequence[Request], overlaps: Sequence[Overlap], alive: set[int]) -> int:
-    """What `alive` takes together at best."""
+    """What `alive` takes together at best. All offsets are multiples of the least alignment, so whatever
+    lies below another buffer takes whole multiples of it: only the highest may end before one."""
+    align = min((requests[i].align for i in alive), default=1)
+    sizes = {i: _up(requests[i].size, align) for i in alive}
     savings: dict[int, int] = {}
     for o in overlaps:
         if o.output in alive and o.dying in alive:
-            a, b = requests[o.output].size, requests[o.dying].size
-            savings[o.output] = savings.get(o.output, 0) + a + b - _union(a, b, o.gap)
-    saved = sum(min(s, requests[i].size) for i, s in savings.items())
-    return sum(requests[i].size for i in alive) - saved
+            a, b = sizes[o.output], sizes[o.dying]
+            savings[o.output] = savings.get(o.output, 0) + a + b - _union(a, b, _up(o.gap, align))
+    saved = sum(min(s, sizes[i]) for i, s in savings.items())
+    ends = max((sizes[i] - requests[i].size for i in alive), default=0)
+    return sum(sizes.values()) - saved - ends
 
 
 def lower_bound(requests: Sequence[Request], overlaps: Sequence[Overlap]) -> int:
@@ -121,13 +129,13 @@ def _orders(requests: Sequence[Request]) -> list[list[int]]:
     ]
 
 
-def plan(requests: Sequence[Request], overlaps: Sequence[Overlap] = ()) -> Placement:
-    """Offsets for all requests. Deterministic: the search is bounded by steps, not by time."""
+def plan(requests: Sequence[Request], overlaps: Sequence[Overlap] = (), effort: int = STEPS) -> Placement:
+    """Offsets for all requests. Deterministic: the search is bounded by `effort` steps, not by time."""
     if not requests:
         return Placement((), 0, 0)
     conflicts, low = conflicts_of(requests, overlaps), lower_bound(requests, overlaps)
     best = min((_one_by_one(conflicts, order) for order in _orders(requests)), key=conflicts.arena)
-    left, target = STEPS, low  # the bound is often met
+    left, target = effort, low  # the bound is often met
     tried = low - 1  # arenas up to here are excluded, or too hard to decide
     while target < conflicts.arena(best) and left > 0:
         steps = Steps((left + 1) // 2)
@@ -138,7 +146,7 @@ def plan(requests: Sequence[Request], overlaps: Sequence[Overlap] = ()) -> Place
             left += steps.left
             low = low if found is not None else max(low, target + 1)
         except OutOfSteps:
-            best = _swapped(conflicts, best, low) if target == low else best
+            best = _swapped(conflicts, best, low, SWAPS * effort // STEPS) if target == low else best
         if found is None:
             tried = target
         else:
@@ -147,11 +155,11 @@ def plan(requests: Sequence[Request], overlaps: Sequence[Overlap] = ()) -> Place
     return Placement(tuple(best), conflicts.arena(best), low)
 
 
-def _swapped(conflicts: Conflicts, best: list[int], bound: int) -> list[int]:
+def _swapped(conflicts: Conflicts, best: list[int], bound: int, swaps: int) -> list[int]:
     """Seeded swaps in the order of placing, as long as the arena does not grow."""
     count, rng = len(best), random.Random(1)
     order = sorted(range(count), key=best.__getitem__)
-    for _ in range(SWAPS // count):
+    for _ in range(swaps // count):
         if conflicts.arena(best) <= bound:
             break
         tried = list(order)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tinyhil.harness.engine import Buffer
 from tinyhil.harness.tinyengine.kernel import Candidate
 from tinyhil.harness.tinyengine.lowering import Program, Step
-from tinyhil.harness.tinyengine.planner import Overlap, Placement, Request, lower_bound, plan
+from tinyhil.harness.tinyengine.planner import STEPS, Overlap, Placement, Request, lower_bound, plan
 
 SCRATCH_ALIGN = 8
 TENSOR_ALIGN = 4
@@ -46,9 +46,9 @@ class Problem:
     requests: tuple[Request, ...]
     overlaps: tuple[Overlap, ...]
 
-    def solve(self) -> Placement:
-        """The offsets of all requests."""
-        return plan(self.requests, self.overlaps)
+    def solve(self, effort: int = STEPS) -> Placement:
+        """The offsets of all requests, with at most so many steps of search."""
+        return plan(self.requests, self.overlaps, effort)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,19 +147,25 @@ def arena_of(program: Program, choices: Sequence[Choice], overlap: bool = True) 
 
 def arrange_smallest(program: Program, plans: Sequence[Sequence[Choice]], overlap: bool = True) -> Schedule:
     """The plan with the smallest arena, the first of several. Those whose lower bound rules them out are
-    not placed."""
+    not placed; several share half of the steps of search, then the best of them gets all."""
     problems = [_problem(program, choices, overlap) for choices in plans]
+    if len(problems) == 1:
+        return placed(program, problems[0], problems[0].solve())
     bounds = [lower_bound(p.requests, p.overlaps) for p in problems]
     best: tuple[int, int, Placement] | None = None
     for number in sorted(range(len(problems)), key=lambda n: (bounds[n], n)):
         if best is not None and (bounds[number], number) >= best[:2]:
             continue
-        placement = problems[number].solve()
+        placement = problems[number].solve(STEPS // (2 * len(problems)))
         found = (placement.arena, number, placement)
         if best is None or found[:2] < best[:2]:
             best = found
     assert best is not None
-    return placed(program, problems[best[1]], best[2])
+    _, number, placement = best
+    if not placement.optimal:
+        again = problems[number].solve()
+        placement = again if again.arena < placement.arena else placement
+    return placed(program, problems[number], placement)
 
 
 def placed(program: Program, problem: Problem, placement: Placement) -> Schedule:

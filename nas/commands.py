@@ -36,8 +36,8 @@ def zoo(folder: Path | None, names: tuple[str, ...], show: bool) -> None:
 
 
 DATA_HELP = (
-    "digits, figures, keywords, FILE.npz, imagenet:DIR, vww:DIR, speech:DIR or speech12:DIR, with options "
-    "behind it as in imagenet:DIR,size=96,limit=200. An unknown name lists what each of them takes."
+    "digits, figures, keywords, FILE.npz, imagenet:DIR, vww:DIR, voc:DIR, speech:DIR or speech12:DIR, with "
+    "options behind it as in imagenet:DIR,size=96,limit=200. An unknown name lists what each of them takes."
 )
 _COUNTS = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}
 

@@ -14,8 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tinyhil.errors import UsageError
+from tinyhil.nas.crops import voc_crops
 from tinyhil.nas.data import Dataset, digits, load_npz
 from tinyhil.nas.loaders import class_list, image_folders, visual_wake_words
+from tinyhil.nas.size import square
 from tinyhil.nas.speech import speech_commands
 from tinyhil.nas.synthetic import figures, keywords
 
@@ -72,6 +74,10 @@ KINDS: Mapping[str, Kind] = {
     ),
     "vww": Kind(
         "DIR", "COCO: annotations/instances_*.json, train2017/, val2017/", ("size", "limit"), _wake_words
+    ),
+    "voc": Kind(
+        "DIR", "the objects of a detection set in Pascal VOC's layout", ("size", "limit"),
+        lambda a: voc_crops(a.folder, square(a.size), a.limit),
     ),
     "speech": Kind(
         "DIR", "Google Speech Commands v2, all 35 words", ("limit",),

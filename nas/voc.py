@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 from xml.parsers import expat
 
@@ -23,6 +24,9 @@ import numpy.typing as npt
 from tinyhil.errors import MissingTool, UsageError
 from tinyhil.nas.loaders import PICTURES
 from tinyhil.nas.size import Size
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Pixels = npt.NDArray[np.uint8]
 Corners = tuple[float, float, float, float]
@@ -76,9 +80,37 @@ class Annotation:
     objects: tuple[tuple[str, Corners, bool], ...]
 
 
+@dataclass(frozen=True)
+class Entry:
+    """One listed picture, its annotation's file, and what that says."""
+
+    picture: Path
+    file: Path
+    annotation: Annotation
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A set before its pictures are read: class names, and what each part consists of."""
+
+    classes: tuple[str, ...]
+    train: tuple[Entry, ...]
+    valid: tuple[Entry, ...]
+    test: tuple[Entry, ...]
+
+
 def voc(
     root: Path, size: Size, classes: Sequence[str] | None = None, limit: int | None = None, seed: int = 0
 ) -> DetectionSet:
+    """The set that `listing` finds at `root`, its pictures stretched to `size`."""
+    found = listing(root, classes, limit, seed)
+    fit, valid, test = (_scenes(part, found.classes, size) for part in (found.train, found.valid, found.test))
+    return DetectionSet(root.name, found.classes, fit, valid, test, "Pascal VOC layout")
+
+
+def listing(
+    root: Path, classes: Sequence[str] | None = None, limit: int | None = None, seed: int = 0
+) -> Listing:
     """A set in VOC's layout at `root`: one year's folder, or one that holds several (VOCdevkit).
 
     Trained on every `trainval` list, judged on every `test` list; where no year has a `test` list (as
@@ -95,16 +127,14 @@ def voc(
             f"{root}: {len(train)} pictures to train and {len(tests)} to test with are too few; wanted are "
             "ImageSets/Main/trainval.txt and test.txt, or train.txt and val.txt, one picture's name a line"
         )
-    read = {files: read_annotation(files[1]) for files in (*train, *tests)}
-    found = {name for each in read.values() for name, _, _ in each.objects}
-    names = tuple(classes) if classes else tuple(sorted(found))
+    entries = [Entry(*files, read_annotation(files[1])) for files in (*train, *tests)]
+    names = tuple(classes or sorted({name for each in entries for name, _, _ in each.annotation.objects}))
     if not names:
-        raise UsageError(f"{root}: there is no object in any of the {len(read)} annotations")
+        raise UsageError(f"{root}: there is no object in any of the {len(entries)} annotations")
     order = np.random.default_rng(seed).permutation(len(train)).tolist()
     held = max(1, len(train) // 10)
-    parts = ([train[i] for i in order[held:]], [train[i] for i in order[:held]], tests)
-    fit, valid, test = (_scenes([(files, read[files]) for files in part], names, size) for part in parts)
-    return DetectionSet(root.name, names, fit, valid, test, "Pascal VOC layout")
+    fit, valid = (tuple(entries[at] for at in part) for part in (order[held:], order[:held]))
+    return Listing(names, fit, valid, tuple(entries[len(train) :]))
 
 
 def read_annotation(path: Path) -> Annotation:
@@ -201,20 +231,19 @@ def _listed(years: Sequence[Path], part: str, limit: int | None) -> list[tuple[P
     return found
 
 
-def _scenes(
-    part: Sequence[tuple[tuple[Path, Path], Annotation]], names: tuple[str, ...], size: Size
-) -> Scenes:
+def _scenes(part: Sequence[Entry], names: tuple[str, ...], size: Size) -> Scenes:
     images = np.empty((len(part), size.height, size.width, 3), np.uint8)
     things = []
-    for at, ((picture, file), annotation) in enumerate(part):
-        images[at], shape = _picture(picture, size)
-        if annotation.size not in (None, shape):
-            raise UsageError(
-                f"{file} was made for a picture of {annotation.size} pixels, but {picture.name} has {shape}: "
-                "its boxes would lie in wrong places"
-            )
-        things.append(tuple(_thing(each, names, shape, file) for each in annotation.objects))
+    for at, entry in enumerate(part):
+        picture = picture_of(entry)
+        images[at] = stretched(picture, size)
+        things.append(things_of(entry, names, picture.size))
     return Scenes(images, tuple(things))
+
+
+def things_of(entry: Entry, names: tuple[str, ...], shape: tuple[int, int]) -> tuple[Thing, ...]:
+    """What `entry` shows, for a picture of `shape` (width, height) pixels."""
+    return tuple(_thing(each, names, shape, entry.file) for each in entry.annotation.objects)
 
 
 def _thing(
@@ -231,16 +260,27 @@ def _thing(
     return Thing(names.index(name), (left, top, right, bottom), difficult)
 
 
-def _picture(path: Path, size: Size) -> tuple[Pixels, tuple[int, int]]:
-    """The picture stretched to [H,W,3], and its own (width, height)."""
+def picture_of(entry: Entry) -> Image:
+    """The picture of `entry` in RGB; UsageError where its size is not the one that was annotated."""
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
         raise MissingTool("reading pictures needs Pillow: pip install pillow") from error
     try:
-        with Image.open(path) as picture:
-            shape = picture.size
-            sized = picture.convert("RGB").resize((size.width, size.height), Image.Resampling.BILINEAR)
+        with Image.open(entry.picture) as picture:
+            read = picture.convert("RGB")
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise UsageError(f"{path} is not a readable picture: {error}") from error
-    return np.asarray(sized, np.uint8), shape
+        raise UsageError(f"{entry.picture} is not a readable picture: {error}") from error
+    if entry.annotation.size not in (None, read.size):
+        raise UsageError(
+            f"{entry.file} was made for a picture of {entry.annotation.size} pixels, but "
+            f"{entry.picture.name} has {read.size}: its boxes would lie in wrong places"
+        )
+    return read
+
+
+def stretched(picture: Image, size: Size, part: Corners | None = None) -> Pixels:
+    """The picture, or the `part` of it between (left, top, right, bottom) pixels, as [H,W,3] of `size`."""
+    from PIL.Image import Resampling
+
+    return np.asarray(picture.resize((size.width, size.height), Resampling.BILINEAR, part), np.uint8)

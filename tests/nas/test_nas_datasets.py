@@ -17,6 +17,7 @@ from tinyhil.errors import UsageError
 from tinyhil.nas.commands import search
 from tinyhil.nas.data import Split
 from tinyhil.nas.datasets import KINDS, load
+from tinyhil.nas.detect.synthetic import write_shapes
 from tinyhil.nas.session import family_for
 from tinyhil.nas.size import Size, square
 
@@ -36,6 +37,7 @@ SETS: dict[str, tuple[str, Callable[[Path], Path] | None, int, int, Size]] = {
     "npz": ("npz:{}", npz, 4, 1, square(16)),
     "imagenet": ("imagenet:{},size=48", imagenet_tree, 3, 3, square(48)),
     "vww": ("vww:{}", coco_tree, 2, 3, square(32)),
+    "voc": ("voc:{},size=16", lambda path: write_shapes(path, 12, 3, 32), 5, 3, square(16)),
     "speech": ("speech:{}", speech_tree, 3, 1, Size(49, 10)),
     "speech12": ("speech12:{}", speech_tree, 12, 1, Size(49, 10)),
 }

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyhil.errors import UsageError
+from tinyhil.nas.crops import NOTHING, around, beside, voc_crops
 from tinyhil.nas.detect.synthetic import SHAPES, write_shapes
 from tinyhil.nas.size import square
 from tinyhil.nas.voc import Thing, read_annotation, voc
@@ -80,6 +81,42 @@ def test_a_devkit_of_two_years_is_trained_on_both_and_judged_on_the_part_that_is
     dogs = [each for each in (*data.train.things, *data.valid.things) if len(each) == 1]
     assert len(dogs) == 4
     assert all(each[0].box == pytest.approx((0.1, 0.25, 0.6, 0.75)) for each in dogs)
+
+
+def test_objects_are_cut_out_square_and_difficult_ones_left_out(devkit: Path) -> None:
+    data = voc_crops(devkit, square(8))
+    assert data.classes == ("cat", "dog", "person", NOTHING)
+    # 000001, the one test picture: a difficult cat that fills it, so nothing is beside it, and a person.
+    assert data.test.labels.tolist() == [2]
+    assert data.test.images.shape == (1, 8, 8, 3)
+    train = [*data.train.labels, *data.valid.labels]
+    assert train.count(1) == train.count(3) == 4, "four pictures of one dog, and a place beside each"
+    assert 0 not in train
+
+
+@given(st.data(), st.integers(4, 90), st.integers(4, 90))
+@settings(max_examples=50)
+def test_what_is_cut_out_lies_in_the_picture(data: st.DataObject, width: int, height: int) -> None:
+    def edges(full: int) -> tuple[float, float]:
+        first, second = sorted(data.draw(st.lists(st.integers(0, full), min_size=2, max_size=2, unique=True)))
+        return first, second
+
+    (left, right), (top, bottom) = edges(width), edges(height)
+    box = (left, top, right, bottom)
+    x, y, end, low = around(box, width, height)
+    assert 0 <= x < end <= width
+    assert 0 <= y < low <= height
+    assert end - x == pytest.approx(low - y)
+    if max(right - left, bottom - top) <= min(width, height):
+        assert (x, y) <= (left, top)
+        assert right <= end
+        assert bottom <= low
+    empty = beside([box], width, height, np.random.default_rng(0))
+    if empty is not None:
+        apart = (empty[2] <= left, right <= empty[0], empty[3] <= top, bottom <= empty[1])
+        assert any(apart)
+        assert 0 <= empty[0] < empty[2] <= width
+        assert 0 <= empty[1] < empty[3] <= height
 
 
 def test_one_year_without_a_test_part_is_judged_on_val(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tinyhil.errors import BenchError, TinyhilError
+from tinyhil.errors import TinyhilError, files_told
 from tinyhil.harness.settings import DEFAULT_RULES, Settings, load_settings, override
 
 if TYPE_CHECKING:
@@ -241,9 +241,9 @@ def measure(request: pytest.FixtureRequest, board: Board) -> Callable[..., Measu
         try:
             record = session.measure(session.case(_model_path(request, model), engine, board, options))
             session.judge(record, marker.kwargs if marker else {})
-        except BenchError:
-            raise
         except TinyhilError as error:
+            if error.exit_code == EXIT_BENCH_ONLY:
+                raise
             pytest.fail(str(error), pytrace=False)
         return record
 
@@ -276,9 +276,10 @@ def pytest_runtest_makereport(
     """Bench trouble is an error of the bench, not a failure of the network, also in JUnit."""
     report = yield
     session = item.config.stash.get(SESSION, None)
-    if session and call.excinfo is not None and isinstance(call.excinfo.value, BenchError):
+    error = call.excinfo.value if call.excinfo is not None else None
+    if session and isinstance(error, TinyhilError) and error.exit_code == EXIT_BENCH_ONLY:
         session.bench_error = True
-        report.user_properties.append(("bench_error", call.excinfo.value.code))
+        report.user_properties.append(("bench_error", error.code))
         report.when = "setup"
     return report
 
@@ -288,14 +289,23 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     hil = session.config.stash.get(SESSION, None)
     if hil is None or hasattr(session.config, "workerinput"):
         return
-    if hil.records:
-        _write(session.config, hil)
-    if hil.runner.stored and session.config.option.hil_save:
-        hil.runner.store.save_baseline(session.config.option.hil_save, hil.runner.stored)
+    try:
+        _keep(session.config, hil)
+    except TinyhilError as error:
+        hil.trouble = f"tinyhil: {error.code}: {error}"
+        session.exitstatus = exitstatus or error.exit_code
     if exitstatus == pytest.ExitCode.TESTS_FAILED and hil.bench_error:
         reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None and not reporter.stats.get("failed"):
             session.exitstatus = EXIT_BENCH_ONLY
+
+
+@files_told()
+def _keep(config: pytest.Config, hil: HilSession) -> None:
+    if hil.records:
+        _write(config, hil)
+    if hil.runner.stored and config.option.hil_save:
+        hil.runner.store.save_baseline(config.option.hil_save, hil.runner.stored)
 
 
 def _write(config: pytest.Config, hil: HilSession) -> None:
@@ -320,11 +330,13 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.write_line(line)
     settings = hil.runner.settings
     terminalreporter.write_line(f"records: {settings.path(settings.store)}")
+    if hil.trouble:
+        terminalreporter.write_line(hil.trouble, red=True)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
     """The report's path is the very last line."""
     hil = config.stash.get(SESSION, None)
-    if hil is not None and hil.records and not hasattr(config, "workerinput"):
+    if hil is not None and hil.records and not hil.trouble and not hasattr(config, "workerinput"):
         print(hil.runner.settings.path(hil.runner.settings.report))

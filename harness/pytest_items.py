@@ -51,6 +51,7 @@ class HilSession:
     gates: Gates | None = None
     records: list[Measurement] = field(default_factory=list)
     bench_error: bool = False
+    trouble: str = ""  # why the end of the session could not be written
     _networks: dict[Path, Network] = field(default_factory=dict)
     _engines: dict[str, Engine] = field(default_factory=dict)
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 import tinyhil
-from tinyhil.errors import BenchError, MissingTool, TinyhilError, UsageError
+from tinyhil.errors import BenchError, MissingTool, TinyhilError, UsageError, files_told
 from tinyhil.harness.bench.map import places_of, read_map
 from tinyhil.harness.boards import Board
 from tinyhil.harness.build import Program, build, check_fit
@@ -49,6 +49,7 @@ class Runner:
     _prepared: dict[Case, Firmware | TinyhilError] = field(default_factory=dict, init=False)
     _targets: dict[str, Target] = field(default_factory=dict, init=False)
 
+    @files_told()
     def prepare(self, cases: Sequence[Case]) -> None:
         """Generates and builds all `cases` that are not prepared yet. Errors are kept, per case."""
         programs: dict[Case, Program] = {}
@@ -80,6 +81,7 @@ class Runner:
             raise made
         return made
 
+    @files_told()
     def measure(self, case: Case) -> Measurement:
         """One case, measured and stored. A BenchError is raised: nothing was learned of the network.
         Every other trouble is the record's `error`."""
@@ -123,9 +125,7 @@ class Runner:
     @cached_property
     def store(self) -> Store:
         """The project's results, opened on first use."""
-        path = self.settings.path(self.settings.store)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return Store.open(path)
+        return Store.open(self.settings.path(self.settings.store))
 
     def _choose(self, board: Board) -> Target:
         if board.is_native:

@@ -10,7 +10,9 @@ from typing import Any, cast
 import click
 
 import tinyhil
-from tinyhil.errors import TinyhilError
+from tinyhil.errors import TinyhilError, files_told
+
+INTERRUPTED = 130  # Ctrl-C, as shells have it: nothing is known of the network
 
 # name -> (module:command, what it does)
 COMMANDS = {
@@ -68,14 +70,23 @@ class LazyGroup(click.Group):
 def cli() -> None:
     """What a tiny neural network really costs on a microcontroller.
 
-    Exit codes: 0 good, 1 the network failed, 2 wrong usage, 10 only the bench failed.
+    Exit codes: 0 good, 1 the network failed, 2 wrong usage, 10 only the bench failed, 130 interrupted.
     """
 
 
 def main(arguments: Sequence[str] | None = None) -> Any:
     """Entry point of `tinyhil`; errors that are the user's to read are printed without traceback."""
     try:
-        return cli.main(args=None if arguments is None else list(arguments), prog_name="tinyhil")
+        with files_told():
+            cli.main(
+                None if arguments is None else list(arguments), prog_name="tinyhil", standalone_mode=False
+            )
     except TinyhilError as error:
         click.echo(f"tinyhil: {error.code}: {error}", err=True)
         sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        click.echo("tinyhil: interrupted; what was measured until now is kept", err=True)
+        sys.exit(INTERRUPTED)

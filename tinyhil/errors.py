@@ -8,6 +8,7 @@ TinyhilError
 ├── DoesNotFit              the network needs more flash or RAM than the board has
 ├── BuildError              compiler, linker or PlatformIO said no
 ├── BenchError              the bench, not the network: exit code 10
+│   ├── FileTrouble
 │   ├── MissingTool
 │   ├── ProbeNotFound
 │   ├── BoardBusy
@@ -26,6 +27,10 @@ word for it in records and JSON.
 """
 
 from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class TinyhilError(Exception):
@@ -69,6 +74,10 @@ class BenchError(TinyhilError):
     """Only the bench failed: nothing is known about the network."""
 
     exit_code = 10
+
+
+class FileTrouble(BenchError):
+    """A file that cannot be read or written: its permissions, or a disk that is full."""
 
 
 class MissingTool(BenchError):
@@ -119,3 +128,27 @@ class StoreError(TinyhilError):
     """The results file is corrupted, newer than this version, or cannot be written."""
 
     exit_code = 10  # says nothing of the network
+
+
+_FULL = "The disk is full: free some space and run again; what was stored before is safe"
+_CLOSED = "You may not do that there: look at its permissions, or name another place"
+_ADVICE = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EROFS: _CLOSED,
+    errno.EACCES: _CLOSED,
+    errno.EPERM: _CLOSED,
+}
+
+
+@contextmanager
+def files_told() -> Iterator[None]:
+    """What the operating system says of a file in here becomes a FileTrouble with what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno not in _ADVICE:
+            raise  # of no file: not the user's to read
+        where = f"{error.filename}: " if error.filename is not None else ""
+        advice = _ADVICE.get(error.errno or 0, "")
+        raise FileTrouble(f"{where}{error.strerror or error}{'. ' if advice else ''}{advice}") from error

@@ -68,9 +68,10 @@ def climb(
         except Hopeless as end:
             raise end.error from end
         except BenchError as error:
+            again = first is not None and str(error) == str(first)
+            log.warning("%s: %s: %s", rung.value, error.code, "the same again" if again else error)
             first = first or error
             notes.append(f"{rung.value}: {error.code}")
-            log.warning("%s: %s: %s", rung.value, error.code, error)
         else:
             return result, (*notes, f"{rung.value}: good") if notes else ()
     assert first is not None

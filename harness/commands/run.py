@@ -144,7 +144,8 @@ def _measure_all(runner: Runner, cases: Sequence[Case]) -> tuple[list[Measuremen
 
     records: list[Measurement] = []
     codes: list[int] = []
-    click.echo(f"building {len(cases)} firmware{'s' if len(cases) > 1 else ''}", err=True)
+    if cases:
+        click.echo(f"building {len(cases)} firmware{'s' if len(cases) > 1 else ''}", err=True)
     runner.prepare(cases)
     for number, case in enumerate(cases, 1):
         name = f"{case.network.name} {case.engine.name} {case.board.name}"

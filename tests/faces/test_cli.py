@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -101,3 +102,48 @@ def test_a_missing_tool_is_named_with_how_to_get_it(folder: Path, tmp_path: Path
     assert tool in done.stderr
     assert "apt-get install" in done.stderr or "apt install" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "words"),
+    [
+        (
+            ["run", "tiny.tflite", "--board", "native"],
+            {"TINYHIL_CACHE": "/dev/null/cache"},
+            "FileTrouble: /dev",
+        ),
+        (
+            ["run", "tiny.tflite", "--board", "native"],
+            {"TINYHIL_STORE": "/dev/null/results.db"},
+            "StoreError",
+        ),
+        (["run", "tiny.tflite", "--board", "native", "--json", "/dev/null/o.json"], {}, "cannot be written"),
+        (["export-c", "tiny.tflite", "--board", "native", "--out", "/dev/null/c"], {}, "FileTrouble: /dev"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_the_benchs_fault(
+    folder: Path, arguments: list[str], environ: dict[str, str], words: str
+) -> None:
+    done = tinyhil(folder, *arguments, **environ)
+    assert done.returncode == 10, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_ends_a_build_with_one_sentence(folder: Path) -> None:
+    words = "['run', 'tiny.tflite', '--board', 'native,stm32f746']"
+    started = subprocess.Popen(
+        [sys.executable, "-c", f"""if True:
+            import signal
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # even where the suite runs without
+            from tinyhil.cli import main
+            main({words})"""],
+        cwd=folder, env={**os.environ, "TINYHIL_CACHE": str(folder / "cache")},
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert started.stderr is not None
+    assert started.stderr.readline() == "building 2 firmwares\n"
+    os.killpg(started.pid, signal.SIGINT)  # as a terminal does: all of them get it
+    _, said = started.communicate(timeout=120)
+    assert started.returncode == 130, said
+    assert said.strip() == "tinyhil: interrupted; what was measured until now is kept"

@@ -113,6 +113,18 @@ def test_a_missing_tool_is_the_bench_s_fault(
     assert 'errors="1" failures="0"' in (project.path / "junit.xml").read_text()
 
 
+def test_what_cannot_be_stored_is_the_benchs_fault_and_is_shown_all_the_same(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = run(project, "--board=native", "--hil-json=/dev/null/out.json", "models")
+    assert result.ret == 10
+    result.stdout.fnmatch_lines(["tiny *native*exact*", "*StoreError: /dev/null/out.json cannot be written*"])
+    monkeypatch.setenv("TINYHIL_STORE", "/dev/null/results.db")
+    result = run(project, "--board=native", "models")
+    assert result.ret == 10
+    result.assert_outcomes(errors=1)
+
+
 def test_hardware_can_be_required(project: pytest.Pytester) -> None:
     result = run(project, "--board=stm32f746", "--hil-require-hardware", "models")
     assert result.ret != 0

@@ -25,6 +25,7 @@ from tinyhil.nas.space import Space
 from tinyhil.nas.supernet import SuperNet, recalibrate
 from tinyhil.nas.torchnet import Net, images_to_torch, resized
 from tinyhil.nas.train import (
+    CPU,
     Progress,
     Recipe,
     accuracy,
@@ -35,7 +36,6 @@ from tinyhil.nas.train import (
 )
 
 FORMAT = 1
-CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -113,15 +113,15 @@ def train_supernet(
                 images, labels = images.to(device), labels.to(device)
                 chosen = [family.largest] if name == "largest" else _draw(family, recipe, step)
                 optimizer.zero_grad()
-                loss = 0.0
+                loss = torch.zeros((), device=device)  # read only when told: a GPU need not be waited for
                 for arch in chosen:
                     part = functional.cross_entropy(net(images, arch), labels) / len(chosen)
                     part.backward()  # type: ignore[no-untyped-call]
-                    loss += float(part.detach())
+                    loss += part.detach()
                 optimizer.step()
                 schedule.step()
                 if progress is not None:
-                    progress(step + 1, total, loss)
+                    progress(step + 1, total, float(loss))
             if checkpoint is not None:
                 _save(checkpoint, identity, epoch + 1, net, optimizer, schedule)
     return net.eval()

@@ -16,6 +16,7 @@ from tinyhil.nas.arch import Arch
 from tinyhil.nas.data import Dataset, Images, Split
 from tinyhil.nas.torchnet import Net, images_to_torch
 
+CPU = torch.device("cpu")
 Progress = Callable[[int, int, float], None]  # step done, steps in all, loss
 
 
@@ -109,16 +110,14 @@ def make_optimizer(
 
 def batches(
     data: Dataset, recipe: Recipe, random: np.random.Generator
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """The training part once in random order as (images [N,C,H,W], labels [N]), each image moved by up to
     the recipe's shift along the axes that the data allow."""
     order = random.permutation(len(data.train))
-    found = []
     for start in range(0, len(order), recipe.batch):
         part = data.train.take(order[start : start + recipe.batch])
         images = _shifted(part.images, [recipe.shift * (axis in data.movable) for axis in (0, 1)], random)
-        found.append((images_to_torch(images), torch.from_numpy(part.labels)))
-    return found
+        yield images_to_torch(images), torch.from_numpy(part.labels)
 
 
 def _shifted(images: Images, shifts: list[int], random: np.random.Generator) -> Images:

@@ -36,6 +36,7 @@ _count = click.IntRange(1)
 @click.option("--pictures", type=_count, default=4, show_default=True, help="Test pictures run on the board.")
 @click.option("--limit", type=click.IntRange(2), help="Pictures per list, to try something quickly.")
 @click.option("--seed", default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="Where to train: cpu, cuda, or auto.")
 @click.option("--hardware", is_flag=True, help="Measure on the board on the bench, not on its emulator.")
 def detect(folder: Path, text: str, size: str | None, hardware: bool, **asked: Any) -> None:
     """Train a detector; measure it, with decoding and suppression, on BOARD.

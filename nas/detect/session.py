@@ -29,7 +29,7 @@ from tinyhil.nas.detect.yolo import anchors_of, as_floats, boxes_of, detector_ar
 from tinyhil.nas.meter import write_graph
 from tinyhil.nas.quantize import calibrate, quantize, quantize_images
 from tinyhil.nas.torchnet import Net, to_float
-from tinyhil.nas.train import Recipe
+from tinyhil.nas.train import Recipe, pick_device
 from tinyhil.nas.voc import DetectionSet, Scenes, voc
 from tinyhil.results.record import Measurement
 
@@ -55,6 +55,7 @@ class Request:
     limit: int | None = None
     seed: int = 0
     emulate: bool = True
+    device: str = "cpu"
 
 
 def run_detection(ask: Request, folder: Path, say: Say) -> dict[str, Any]:
@@ -124,7 +125,8 @@ def trained(ask: Request, head: Head, scenes: Scenes, folder: Path, say: Say) ->
         if done % max(1, of // 10) == 0:
             say(f"training: epoch {done} of {of}, loss {loss:.2f}")
 
-    return train_detector(arch, head, scenes, recipe, progress, folder / f"{digest.hexdigest()[:16]}.pt")
+    file, device = folder / f"{digest.hexdigest()[:16]}.pt", pick_device(ask.device)
+    return train_detector(arch, head, scenes, recipe, progress, file, device)
 
 
 def measured(

@@ -8,7 +8,7 @@ classes use cross-entropy, centres and sizes squared errors.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from tinyhil.nas.arch import Arch, layers
 from tinyhil.nas.detect.score import Found, iou
 from tinyhil.nas.size import Size
 from tinyhil.nas.torchnet import Net
-from tinyhil.nas.train import Recipe, make_optimizer, seed_everything
+from tinyhil.nas.train import CPU, Recipe, device_of, make_optimizer, seed_everything
 from tinyhil.nas.voc import Corners, Scenes, Thing
 
 Progress = Callable[[int, int, float], None]  # epoch done, epochs in all, mean loss
@@ -83,6 +83,10 @@ class Targets:
     weights: torch.Tensor
     boxes: torch.Tensor
 
+    def to(self, where: torch.device) -> Targets:
+        """The same on another device."""
+        return Targets(*(getattr(self, part.name).to(where) for part in fields(self)))
+
 
 def targets_of(things: tuple[tuple[Thing, ...], ...], head: Head, grid: Size) -> Targets:
     """Each object goes to the cell of its centre and to the anchor of the most similar size that is free
@@ -132,9 +136,11 @@ def yolo_loss(grid: torch.Tensor, targets: Targets, head: Head) -> torch.Tensor:
 def _overlaps(places: torch.Tensor, boxes: torch.Tensor, head: Head) -> torch.Tensor:
     """IoU [N,H,W,A,M] of predicted places (x, y in the cell, log sizes) with every object's box."""
     rows, columns = places.shape[1:3]
-    corner = torch.stack(torch.meshgrid(torch.arange(columns), torch.arange(rows), indexing="xy"), -1)
-    centre = (places[..., :2] + corner[None, :, :, None]) / torch.tensor([columns, rows])
-    half = places[..., 2:].clamp(-8, 3).exp() * torch.tensor(head.anchors) / 2
+    where = places.device
+    across, down = torch.arange(columns, device=where), torch.arange(rows, device=where)
+    corner = torch.stack(torch.meshgrid(across, down, indexing="xy"), -1)
+    centre = (places[..., :2] + corner[None, :, :, None]) / torch.tensor([columns, rows], device=where)
+    half = places[..., 2:].clamp(-8, 3).exp() * torch.tensor(head.anchors, device=where) / 2
     low, high = (centre - half)[..., None, :], (centre + half)[..., None, :]
     objects = boxes[:, None, None, None]
     shared = (torch.minimum(high, objects[..., 2:]) - torch.maximum(low, objects[..., :2])).clamp(min=0)
@@ -163,6 +169,7 @@ def train_detector(
     recipe: Recipe,
     progress: Progress | None = None,
     checkpoint: Path | None = None,
+    device: torch.device = CPU,
 ) -> Net:
     """A detector trained from nothing on `scenes`, half of them mirrored in each epoch; in evaluation mode.
     `checkpoint` keeps the state after every epoch: training that was stopped goes on there, with the same
@@ -172,6 +179,7 @@ def train_detector(
     torch.nn.init.normal_(net.fc.weight, std=0.01)
     with torch.no_grad():
         net.fc.bias.zero_().view(len(head.anchors), -1)[:, 4] = -4.0  # at first nothing is anywhere
+    net = net.to(device)
     grid = grid_size(arch)
     plain, turned = (targets_of(each, head, grid) for each in (scenes.things, mirrored(scenes.things)))
     per_epoch = -(-len(scenes) // recipe.batch)
@@ -186,7 +194,8 @@ def train_detector(
             images = torch.from_numpy(as_floats(scenes.images[part])).permute(0, 3, 1, 2)
             turn = torch.from_numpy(flip[part])
             images = torch.where(turn[:, None, None, None], images.flip(3), images).contiguous()
-            loss = yolo_loss(net(images), _chosen(plain, turned, torch.from_numpy(part), turn), head)
+            wanted = _chosen(plain, turned, torch.from_numpy(part), turn).to(device)
+            loss = yolo_loss(net(images.to(device)), wanted, head)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(net.parameters(), 10.0)
@@ -204,7 +213,7 @@ def _chosen(plain: Targets, turned: Targets, part: torch.Tensor, turn: torch.Ten
         a, b = getattr(plain, name)[part], getattr(turned, name)[part]
         return torch.where(turn.view(-1, *[1] * (a.ndim - 1)), b, a)
 
-    return Targets(*map(pick, ("there", "places", "labels", "weights", "boxes")))
+    return Targets(*(pick(part.name) for part in fields(plain)))
 
 
 def _save(
@@ -267,5 +276,5 @@ def boxes_of(net: Net, head: Head, scenes: Scenes, batch: int = 100) -> list[lis
     found = []
     for start in range(0, len(scenes), batch):
         images = torch.from_numpy(as_floats(scenes.images[start : start + batch])).permute(0, 3, 1, 2)
-        found += [float_boxes(grid, head) for grid in net(images).numpy()]
+        found += [float_boxes(grid, head) for grid in net(images.to(device_of(net))).cpu().numpy()]
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -41,6 +42,7 @@ from tinyhil.nas.detect.commands import detect  # noqa: E402
 from tinyhil.nas.detect.device import as_found  # noqa: E402
 from tinyhil.nas.detect.synthetic import write_shapes  # noqa: E402
 from tinyhil.nas.detect.yolo import (  # noqa: E402
+    _overlaps,
     anchors_of,
     detector_arch,
     float_boxes,
@@ -254,6 +256,16 @@ def test_a_grid_that_says_what_it_was_taught_gives_the_objects_back(
     if len(things) <= len(head.anchors):  # more may fall in one cell
         assert len(found) == len(things)
         assert float(yolo_loss(grid, wanted, head)) < float(yolo_loss(torch.zeros_like(grid), wanted, head))
+
+
+def test_what_is_wanted_of_a_grid_follows_it_to_its_device() -> None:
+    """PyTorch's meta device holds shapes only; whatever stayed behind on the CPU would not meet it."""
+    meta, head = torch.device("meta"), Head(((0.1, 0.1), (0.3, 0.2)), ("a",))
+    wanted = targets_of(((Thing(0, (0.1, 0.2, 0.5, 0.4)),),), head, Size(3, 4)).to(meta)
+    said = torch.empty(1, 3, 4, 2, 4, device=meta)
+    shared = _overlaps(said, wanted.boxes, head)
+    assert (shared.device, tuple(shared.shape)) == (meta, (1, 3, 4, 2, 1))
+    assert {getattr(wanted, part.name).device for part in dataclasses.fields(wanted)} == {meta}
 
 
 def test_training_learns_and_goes_on_where_it_was_stopped(tmp_path: Path) -> None:

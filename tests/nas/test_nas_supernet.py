@@ -21,6 +21,7 @@ from tinyhil.nas.supernet import SuperNet, recalibrate  # noqa: E402
 from tinyhil.nas.supertrain import (  # noqa: E402
     Covered,
     SuperRecipe,
+    _draw,
     calibration_batches,
     inherit,
     train_supernet,
@@ -31,6 +32,7 @@ from tinyhil.nas.train import accuracy, device_of, pick_device  # noqa: E402
 FAMILY = Family(stem=8, first=8, stages=((16, 2, 3), (24, 1, 2), (32, 1, 1)), classes=3, channels=1)
 SPACES = tuple(Space(width, square(size), FAMILY) for width in (0.5, 1.0) for size in (8, 12))
 COVERED = Covered(SPACES)
+RECIPE = SuperRecipe(largest=1, epochs=2, subnets=2, batch=40, rate=0.05, seed=4)
 
 
 def toy_data(seed: int = 0) -> Dataset:
@@ -71,6 +73,22 @@ def test_an_extracted_network_computes_what_it_computes_inside(
     alone = net.extract(arch).train()
     with torch.no_grad():
         torch.testing.assert_close(alone(x), net(x, arch), rtol=1e-4, atol=1e-4)
+
+
+def test_images_are_brought_to_the_resolution_of_each_sub_network(net: SuperNet) -> None:
+    x = images(4, square(12))
+    for arch in (Space(1.0, square(8), FAMILY).largest(), Space(1.0, Size(10, 6), FAMILY).smallest()):
+        with torch.no_grad():
+            torch.testing.assert_close(net(x, arch), net(resized(x, arch.resolution), arch))
+
+
+def test_each_step_draws_widths_resolutions_depths_and_kernels() -> None:
+    drawn = [arch for step in range(12) for arch in _draw(COVERED, RECIPE, step)]
+    assert {arch.resolution for arch in drawn} == {square(8), square(12)}
+    assert {arch.width for arch in drawn} == {0.5, 1.0}
+    assert {len(arch.stages[1]) for arch in drawn} == {2, 3}
+    assert {block.kernel for arch in drawn for block in arch.blocks} == {3, 5, 7}
+    assert drawn[:2] == _draw(COVERED, RECIPE, 0), "a step's draw follows from the seed and its number"
 
 
 def test_a_smaller_kernel_is_the_centre_of_the_larger_one(net: SuperNet) -> None:
@@ -138,9 +156,6 @@ def test_images_are_resized_alike_in_numpy_and_in_pytorch() -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-RECIPE = SuperRecipe(largest=1, epochs=2, subnets=2, batch=40, rate=0.05, seed=4)
-
-
 class Killed(Exception):
     """Stands for the process's end."""
 
@@ -162,6 +177,16 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path, step: int
         torch.testing.assert_close(resumed.state_dict()[name], tensor, rtol=0, atol=0, msg=name)
 
 
+class Code:
+    """A thing that creates a file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.file,)
+
+
 def test_a_checkpoint_of_another_training_or_none_at_all_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "net.pt"
     train_supernet(COVERED, toy_data(), SuperRecipe(largest=1, epochs=0, batch=80), path)
@@ -172,6 +197,10 @@ def test_a_checkpoint_of_another_training_or_none_at_all_is_refused(tmp_path: Pa
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(UsageError, match="not a checkpoint"):
         train_supernet(COVERED, toy_data(), RECIPE, path)
+    torch.save({"identity": Code(tmp_path / "ran")}, path)
+    with pytest.raises(UsageError, match="not a checkpoint"):
+        train_supernet(COVERED, toy_data(), RECIPE, path)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_sub_networks_inherit_what_was_learned() -> None:

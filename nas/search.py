@@ -32,8 +32,8 @@ from tinyhil.nas.planlatency import PlanModel, evaluate_plan, fit_plan
 from tinyhil.nas.planning import EngineNeeds
 from tinyhil.nas.size import Size
 from tinyhil.nas.space import Family, Need, Space, grid, pick, rank, sample_spaces
-from tinyhil.nas.supertrain import CPU, Covered, Inherited, SuperRecipe, train_supernet
-from tinyhil.nas.train import Progress
+from tinyhil.nas.supertrain import Covered, Inherited, SuperRecipe, train_supernet
+from tinyhil.nas.train import CPU, Progress
 
 Say = Callable[[str], None]
 

@@ -92,5 +92,5 @@ def test_one_scale_for_all_channels_costs_four_bytes_a_channel() -> None:
     one = replace(work.requant, multiplier=channels << 30, shift=channels * -9)
     single = next(iter(Dense().candidates([replace(work, requant=one)], Target("cortex-m7"))))
     assert single.flash <= 64 * 32 + 4 * 32 + 100
-    assert several.flash - single.flash == 10 * 32
+    assert several.flash - single.flash == 10 * 32 - 12  # they stand once, at the beginning
     assert single.instructions < several.instructions

@@ -17,7 +17,7 @@ from typing import Literal
 _REGISTER = re.compile(r"\b(?:r\d+|lr|sp)\b")
 _PLACE = re.compile(r"\[(\w+)(?:, #(\d+))?\]$")
 Kind = Literal["multiply", "first", "shift", "load", "store", "alone", "plain"]
-_FIRST = {"ssat", "bfi", "pkhbt", "pkhtb", "sxtb16"}  # those that must be the first of a pair
+_FIRST = {"ssat", "bfi", "pkhbt", "pkhtb", "sxtb16", "sxtab16"}  # those that must be the first of a pair
 _NEVER = {
     ("multiply", "multiply"), ("multiply", "store"), ("store", "multiply"), ("store", "store"),
     ("shift", "shift"), ("first", "shift"),

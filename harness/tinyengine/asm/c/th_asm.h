@@ -61,12 +61,6 @@ struct th_dense {
     struct th_post post;
 };
 
-/* A layer's input, and its constants where all channels have the same ones. */
-struct th_dense_shape {
-    uint32_t input_bytes; /* of the inputs, widened or not, without a last odd pair */
-    int32_t constants[3];
-};
-
 /* One channel of a depthwise convolution: see depthwise_tile.py. */
 struct th_depthwise {
     uint8_t kernel_height;

@@ -90,34 +90,57 @@ void th_depthwise_twin(const struct th_depthwise *d, const int8_t *plane, const 
     }
 }
 
-void th_dense_twin(const struct th_dense *d, const void *inputs, const int32_t *stream, int8_t *out,
-                   uint32_t turns, const struct th_dense_shape *shape)
+/* The lanes of one pair of inputs, from bytes or widened before. */
+static uint32_t dense_input(const struct th_dense *d, const void *inputs, uint32_t pair)
 {
-    uint32_t steps = (d->outputs + 1u) / 2, pairs = shape->input_bytes / (d->direct ? 2 : 4) + d->odd;
-    const uint32_t *wide = inputs;
-    const int8_t *bytes = inputs;
+    const int8_t *bytes = (const int8_t *)inputs + pair / 2 * 4 + pair % 2;
+    return d->direct ? th_pair(bytes[0], bytes[2]) : ((const uint32_t *)inputs)[pair];
+}
+
+/* Lane by lane: `a` plus the even bytes of `b`. */
+static uint32_t th_sxtab16_twin(uint32_t a, uint32_t b)
+{
+    uint32_t even = th_sxtb16_twin(b);
+    return ((a & 0xFFFF0000u) + (even & 0xFFFF0000u)) | ((a + even) & 0xFFFFu);
+}
+
+void th_dense_twin(const struct th_dense *d, const void *inputs, const int32_t *stream, int8_t *out,
+                   uint32_t turns)
+{
+    uint32_t steps = (d->outputs + 1u) / 2, fours = (uint32_t)*stream++ / (d->direct ? 4u : 8u), own = 0;
     uint32_t each = d->post.shift < 0 ? 3 : 2, first = d->post.proved ? 1 : 0;
+    const int32_t *constants = stream;
+    stream += d->uniform ? first + each : 0;
+    for (uint32_t k = 0; k < fours; k++) {
+        own = th_smlad_twin(dense_input(d, inputs, 2 * k), dense_input(d, inputs, 2 * k + 1), own);
+    }
     while (turns--) {
-        const int32_t *weights = stream + 2 * steps, *after = weights + pairs * steps;
+        const int32_t *weights = stream + 2 * steps, *rest = weights + 2 * fours * steps;
+        const int32_t *after = rest + d->odd * steps;
         for (uint32_t s = 0; s < steps; s++) {
-            const int32_t *even = d->uniform ? shape->constants : after, *odd = d->uniform ? even : even + each;
-            uint32_t x0 = (uint32_t)stream[2 * s], x1 = (uint32_t)stream[2 * s + 1];
-            for (uint32_t k = 0; k < pairs; k++) {
-                uint32_t w = (uint32_t)weights[k * steps + s];
-                const int8_t *two = bytes + k / 2 * 4 + k % 2;
-                uint32_t act = d->direct ? th_pair(two[0], two[2]) : wide[k];
-                x0 = th_smlad_twin(act, th_sxtb16_twin(w), x0);
-                x1 = th_smlad_twin(act, w, x1);
+            const int32_t *even = d->uniform ? constants : after, *odd = d->uniform ? even : even + each;
+            uint32_t sum0 = (uint32_t)stream[2 * s] - own, sum1 = (uint32_t)stream[2 * s + 1];
+            for (uint32_t k = 0; k < fours; k++) {
+                const int32_t *two = weights + 2 * (k * steps + s);
+                uint32_t w0 = (uint32_t)two[0], w1 = (uint32_t)two[1];
+                uint32_t x0 = dense_input(d, inputs, 2 * k), x1 = dense_input(d, inputs, 2 * k + 1);
+                sum1 = th_smlad_twin(x1, w1, th_smlad_twin(x0, w0, sum1));
+                sum0 = th_smlad_twin(th_sxtab16_twin(x1, w0), th_sxtab16_twin(x0, w1), sum0);
             }
-            x1 -= x0;
+            if (d->odd) {
+                uint32_t w = (uint32_t)rest[s], x = dense_input(d, inputs, 2 * fours);
+                sum1 = th_smlad_twin(x, w, sum1);
+                sum0 = th_smlad_twin(x, th_sxtb16_twin(w), sum0);
+            }
             if (d->post.proved) {
-                x0 = (x0 << 8) + (uint32_t)even[0];
+                sum0 = (sum0 << 8) + (uint32_t)even[0];
+                sum1 -= (uint32_t)((int32_t)sum0 >> 8);
             } else {
-                x1 = (uint32_t)((int32_t)x1 >> 8);
+                sum1 = (uint32_t)((int32_t)(sum1 - sum0) >> 8);
             }
-            *out++ = th_post_twin(d->post, (int32_t)x0, even + first);
+            *out++ = th_post_twin(d->post, (int32_t)sum0, even + first);
             if (2 * s + 1 < d->outputs) {
-                *out++ = th_post_twin(d->post, (int32_t)x1, odd + first);
+                *out++ = th_post_twin(d->post, (int32_t)sum1, odd + first);
             }
             after += d->uniform ? 0 : first + 2 * each;
         }

@@ -13,7 +13,7 @@ int8_t th_post_twin(struct th_post post, int32_t x, const int32_t *constants);
 void th_depthwise_twin(const struct th_depthwise *d, const int8_t *plane, const int32_t *stream, int8_t *out);
 
 void th_dense_twin(const struct th_dense *d, const void *inputs, const int32_t *stream, int8_t *out,
-                   uint32_t turns, const struct th_dense_shape *shape);
+                   uint32_t turns);
 
 /* Sum of the products of the signed 16-bit halves, added to `sum` modulo 2^32. */
 static inline uint32_t th_smlad_twin(uint32_t a, uint32_t b, uint32_t sum)

@@ -1,4 +1,5 @@
-"""Depthwise convolutions on padded planes equal TFLM's arithmetic, on the host and on both cores."""
+"""Depthwise convolutions on their own, over planes of bytes and over rows of pairs, equal TFLM's
+arithmetic on the host and on both cores."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ from kernel_bench import (
 
 from tinyhil.harness.tinyengine.asm.depthwise import Depthwise
 from tinyhil.harness.tinyengine.asm.depthwise_tile import Taps
-from tinyhil.harness.tinyengine.kernel import Target
+from tinyhil.harness.tinyengine.asm.pair_taps import lanes_of, uses_of
+from tinyhil.harness.tinyengine.block import Block, BlockCandidate
+from tinyhil.harness.tinyengine.kernel import Candidate, Target
 from tinyhil.harness.tinyengine.work import DepthwiseWork, Requant
 
 
@@ -34,8 +37,8 @@ def works(draw: st.DrawFn) -> DepthwiseWork:
     pads = tuple(draw(st.integers(0, kernel[i // 2] // 2)) for i in range(4))
     size = (
         draw(st.integers(kernel[0], kernel[0] + 6)),
-        draw(st.integers(kernel[1], kernel[1] + 9)),
-        draw(st.integers(1, 6)),
+        draw(st.integers(kernel[1], kernel[1] + draw(st.sampled_from([5, 9, 40])))),
+        draw(st.sampled_from([1, 2, 3, 4, 4, 5, 8])),
     )
     rng = np.random.default_rng(draw(st.integers(0, 1 << 30)))
     work = random_depthwise(
@@ -54,23 +57,37 @@ def works(draw: st.DrawFn) -> DepthwiseWork:
     )
 
 
+def forms(work: DepthwiseWork, core: str) -> list[Candidate]:
+    """The lowest and the highest tile of each kind: planes of bytes, and rows of pairs."""
+    planes = [
+        c
+        for c in Block().candidates([work], Target(core))
+        if isinstance(c, BlockCandidate) and c.tile in (1, work.y.height)
+    ]
+    pairs = list(Depthwise().candidates([work], Target(core)))
+    return [*planes[:1], *planes[-1:], *pairs[:2], *pairs[2:][-1:]]
+
+
 def cases(work: DepthwiseWork, core: str) -> list[Case]:
-    """Every candidate on one input, sometimes of the two extreme values only."""
+    """Some candidates on one input, sometimes of the two extreme values only; one with its output over the
+    input, as close as it may be."""
     rng = np.random.default_rng(work.x.nbytes)
     x = random_input(rng, work)
     if rng.integers(0, 3) == 0:
         x[:] = rng.choice([-128, 127], x.size)
     y = depthwise_reference(work, x)
-    return [Case(c, (x,), y, macs=work.macs) for c in Depthwise().candidates([work], Target(core))]
+    every = [Case(c, (x,), y, macs=work.macs) for c in forms(work, core)]
+    close = [Case(c.candidate, (x,), y, overlap=True) for c in every if (c.candidate.gaps[0] or -1) > 0]
+    return [*every, *close[:1]]
 
 
 @settings(
-    max_examples=6,
+    max_examples=5,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # every try compiles: no shrinking
 )
-@given(st.lists(works(), min_size=12, max_size=12))
+@given(st.lists(works(), min_size=8, max_size=8))
 def test_the_twin_equals_tflm_for_any_shape(
     tmp_path_factory: pytest.TempPathFactory, batch: list[DepthwiseWork]
 ) -> None:
@@ -93,7 +110,11 @@ def samples() -> list[DepthwiseWork]:
         ((9, 9, 2), (1, 3), (1, 1), (0,) * 4), ((9, 9, 2), (3, 1), (2, 3), (0,) * 4),
         ((6, 6, 2), (2, 6), (1, 1), (0,) * 4), ((6, 6, 2), (2, 2), (2, 2), (0,) * 4),
         ((5, 11, 2), (3, 3), (1, 1), one), ((6, 12, 2), (2, 1), (1, 1), (0,) * 4),
-        ((5, 10, 1), (2, 2), (1, 1), one),
+        ((5, 10, 1), (2, 2), (1, 1), one), ((7, 40, 4), (3, 3), (2, 2), (0, 1, 0, 1)),
+        ((9, 9, 8), (3, 3), (2, 2), one, 1, False), ((5, 5, 12), (3, 3), (1, 1), one),
+        ((6, 37, 4), (3, 3), (1, 1), one), ((6, 38, 4), (5, 5), (2, 2), (1, 2, 1, 2), 1, False),
+        ((10, 9, 4), (7, 7), (2, 2), three), ((4, 21, 4), (2, 2), (1, 1), (0, 1, 0, 1)),
+        ((6, 40, 4), (2, 2), (2, 2), (0,) * 4), ((3, 50, 4), (1, 5), (1, 2), (0, 0, 2, 2)),
     ]  # fmt: skip
     return [random_depthwise(rng, *family) for family in families]  # type: ignore[arg-type]
 
@@ -113,6 +134,32 @@ def test_every_tap_of_a_row_is_used_once(width: int) -> None:
     used = [t for pair in taps.pairs for t in pair] + list(taps.singles)
     assert sorted(used) == list(range(width))
     assert all(second == first + 2 for first, second in taps.pairs)
+
+
+@given(st.integers(1, 7), st.integers(1, 2), st.integers(0, 1), st.integers(0, 9))
+def test_every_tap_of_an_output_meets_its_pixel_once(
+    width: int, stride: int, shift: int, column: int
+) -> None:
+    lanes = lanes_of(2, width, stride, shift, 4)
+    pixels = []
+    for use in uses_of(width, stride, shift, column):
+        word, half = lanes.find(1, use.taps)
+        assert lanes.words[word][half] == (1, use.taps[0])
+        pixels += [(tap, 2 * use.word + (i or use.high)) for i, tap in enumerate(use.taps)]
+    assert pixels == [(tap, stride * column - shift + tap) for tap in range(width)]
+
+
+def test_rows_of_pairs_are_for_groups_of_four_channels_that_windows_meet() -> None:
+    def found(
+        size: tuple[int, int, int], pads: tuple[int, int, int, int] = (1, 1, 1, 1), many: int = 1
+    ) -> int:
+        work = random_depthwise(np.random.default_rng(1), size, (3, 3), (1, 1), pads, many)
+        return len(list(Depthwise().candidates([work], Target("cortex-m7"))))
+
+    assert found((6, 6, 8)) > 1
+    assert found((6, 6, 6)) == 0  # no group of four
+    assert found((6, 6, 8), many=2) == 0
+    assert found((6, 6, 8), pads=(3, 0, 0, 0)) == 0  # the first row of outputs reads padding only
 
 
 def test_kernels_wider_than_the_registers_are_refused() -> None:

@@ -19,6 +19,7 @@ instructions = st.one_of(
     st.builds("add {}, {}".format, registers, registers),
     st.builds("bfi {}, {}, #8, #8".format, registers, registers),
     st.just("ldm r1!, {r8, r9, r10}"),
+    st.just("stm r12!, {r2, r3}"),
 )
 
 
@@ -30,6 +31,13 @@ def execute(lines: Sequence[str]) -> dict[str, object]:
         if name == "ldm":
             base = state.get("r1", "r1")
             state |= {r: ("word", base, r) for r in ("r8", "r9", "r10")} | {"r1": ("moved", base)}
+            continue
+        if name == "stm":
+            base = state.get("r12", "r12")
+            state |= {
+                f"stored at {base}": (state.get("r2", "r2"), state.get("r3", "r3")),
+                "r12": ("moved", base),
+            }
             continue
         target, *sources = [part.strip(" []") for part in operands.split(",")]
         sources = [target, *sources] if name in ("add", "bfi") else sources

@@ -45,11 +45,14 @@ class _Instruction:
 @lru_cache(maxsize=4096)
 def _parse(line: str) -> _Instruction:
     name, _, operands = line.partition(" ")
-    if "{" in operands:  # ldm base!, {list}
+    if "{" in operands:  # ldm base!, {list}, or stm
         base, _, registers = operands.partition("!" if "!" in operands else ",")
         names = frozenset(_REGISTER.findall(registers))
-        return _Instruction("alone", frozenset({base}), names | ({base} if "!" in operands else set()),
-                            "", base, None, (len(names) + 1) // 2)  # fmt: skip
+        moved: frozenset[str] = frozenset({base} if "!" in operands else ())
+        holds = (len(names) + 1) // 2
+        if name == "stm":
+            return _Instruction("alone", names | {base}, moved, "", base, None, holds)
+        return _Instruction("alone", frozenset({base}), names | moved, "", base, None, holds)
     places = operands.split(", ")
     results = 0 if name.startswith("str") else 2 if name == "ldrd" else 1
     writes, reads = set(places[:results]), set(_REGISTER.findall(" ".join(places[results:])))

@@ -18,6 +18,14 @@ static inline void th_store32(void *p, uint32_t word)
     __builtin_memcpy(p, &word, 4);
 }
 
+/* The same word `count` times. */
+static inline void th_fill32(void *p, uint32_t count, uint32_t word)
+{
+    for (uint8_t *to = p; count != 0; count--, to += 4) {
+        th_store32(to, word);
+    }
+}
+
 /* Two 16-bit lanes in a word: the first value in the low half. */
 static inline uint32_t th_pair(int32_t first, int32_t second)
 {
@@ -75,6 +83,35 @@ struct th_depthwise {
     struct th_post post;
 };
 
+/* Rows of pixels as 16-bit pairs, four channels at a time: see pair_rows.py. */
+struct th_pair_rows {
+    uint32_t width;    /* pixels of the input row */
+    uint32_t channels;
+    uint32_t left;     /* zero points in front of them */
+    uint32_t row_bytes;
+    uint32_t pixels;   /* that are written, zero points included */
+};
+
+/* Four channels of a depthwise convolution over such rows: see pair_tile.py. */
+struct th_pair_tile {
+    uint8_t kernel_height;
+    uint8_t kernel_width;
+    uint8_t stride_y;
+    uint8_t stride_x;
+    uint32_t row_bytes;
+    uint32_t out_width;
+    uint32_t pixel_stride;
+    uint16_t bias; /* places in the stream, in words */
+    uint16_t constants;
+    uint16_t first_bias; /* of the first output of a row, and of the last */
+    uint16_t last_bias;
+    uint16_t words;
+    uint8_t first_outside; /* taps that they leave out */
+    uint8_t last_outside;
+    const uint16_t *taps; /* places of the weights, in half-words */
+    struct th_post post;
+};
+
 /* Windows of `rows` runs of `run` bytes, `row_stride` bytes apart, as 16-bit pairs: see expand.py. */
 void th_expand(uint32_t *blocks, const int8_t *const *windows, uint32_t pixels, uint32_t rows, uint32_t run,
                int32_t row_stride);
@@ -85,21 +122,5 @@ void th_widen(uint32_t *pairs, const int8_t *x, uint32_t count);
 /* `count` channels, `channels` bytes apart in the row's `width` pixels, into planes: see sort.py. */
 void th_sort_rest(const int8_t *from, int8_t *to, uint32_t width, uint32_t channels, uint32_t plane,
                   uint32_t count);
-
-/* Planes of a depthwise convolution: see th_planes.c. */
-struct th_planes {
-    uint32_t height; /* of the input */
-    uint32_t width;
-    uint32_t channels;
-    uint32_t row_bytes; /* of a padded plane */
-    uint32_t plane_bytes;
-    uint32_t first; /* where the input's first pixel lies in a padded plane */
-};
-
-/* `count` (at most 4) channels of an HWC input into padded planes; borders stay as they are. */
-void th_planes_from_pixels(const struct th_planes *p, const int8_t *x, uint32_t count, int8_t *planes);
-
-/* One dense plane into a padded one; borders stay as they are. */
-void th_planes_from_plane(const struct th_planes *p, const int8_t *x, int8_t *plane);
 
 #endif

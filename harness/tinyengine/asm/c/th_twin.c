@@ -90,6 +90,53 @@ void th_depthwise_twin(const struct th_depthwise *d, const int8_t *plane, const 
     }
 }
 
+/* A pixel of a row of pairs, counted in bytes from its channel's first word. */
+static uint32_t pair_place(uint32_t pixel)
+{
+    return pixel / 4u * 32u + pixel % 4u * 2u;
+}
+
+void th_pair_rows_twin(const struct th_pair_rows *p, const int8_t *x, int8_t *rows, const int8_t *end,
+                       uint32_t zero)
+{
+    for (; rows != end; rows += p->row_bytes, x += p->width * p->channels) {
+        for (uint32_t i = 0; i < p->pixels; i++) {
+            uint32_t pixel = i - p->left; /* wraps in front of the first one */
+            for (uint32_t c = 0; c < 4; c++) {
+                int16_t value = pixel < p->width ? x[pixel * p->channels + c] : (int8_t)(zero & 0xFFu);
+                __builtin_memcpy(rows + 8u * c + pair_place(i), &value, 2);
+            }
+        }
+    }
+}
+
+void th_pair_tile_twin(const struct th_pair_tile *t, const int8_t *rows, const int32_t *stream, int8_t *out,
+                       const int8_t *end)
+{
+    for (uint32_t c = 0; c < 4; c++, stream += t->words) {
+        int8_t *to = out + c;
+        for (const int8_t *row = rows; row != end; row += t->stride_y * t->row_bytes) {
+            for (uint32_t x = 0; x < t->out_width; x++, to += t->pixel_stride) {
+                uint32_t first = x == 0 ? t->first_outside : 0, width = t->kernel_width;
+                uint32_t end_tap = width - (x + 1 == t->out_width ? t->last_outside : 0);
+                uint32_t sum = (uint32_t)stream[first ? t->first_bias : end_tap < width ? t->last_bias : t->bias];
+                for (uint32_t i = 0; i < t->kernel_height * width; i++) {
+                    uint32_t place = t->taps[i], pixel = x * t->stride_x + i % width - t->first_outside;
+                    if (i % width < first || i % width >= end_tap) {
+                        continue;
+                    }
+                    uint32_t weight = (uint32_t)stream[place / 2] >> (16 * (place % 2)) & 0xFFFFu;
+                    int16_t value;
+                    __builtin_memcpy(&value, row + i / width * t->row_bytes + 8u * c + pair_place(pixel), 2);
+                    sum += (uint32_t)(value * (int16_t)weight);
+                }
+                int32_t x256 = (int32_t)sum;
+                *to = th_post_twin(t->post, t->post.proved ? x256 : x256 >> 8, stream + t->constants);
+            }
+        }
+    }
+}
+
 /* The lanes of one pair of inputs, from bytes or widened before. */
 static uint32_t dense_input(const struct th_dense *d, const void *inputs, uint32_t pair)
 {

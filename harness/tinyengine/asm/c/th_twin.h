@@ -12,6 +12,12 @@ int8_t th_post_twin(struct th_post post, int32_t x, const int32_t *constants);
 
 void th_depthwise_twin(const struct th_depthwise *d, const int8_t *plane, const int32_t *stream, int8_t *out);
 
+void th_pair_rows_twin(const struct th_pair_rows *p, const int8_t *x, int8_t *rows, const int8_t *end,
+                       uint32_t zero);
+
+void th_pair_tile_twin(const struct th_pair_tile *t, const int8_t *rows, const int32_t *stream, int8_t *out,
+                       const int8_t *end);
+
 void th_dense_twin(const struct th_dense *d, const void *inputs, const int32_t *stream, int8_t *out,
                    uint32_t turns);
 

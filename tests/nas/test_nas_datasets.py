@@ -24,7 +24,7 @@ from tinyhil.nas.size import Size, square
 
 def npz(path: Path) -> Path:
     path.mkdir()
-    images = np.random.default_rng(0).integers(0, 256, (40, 16, 16), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (40, 20, 12), np.uint8)
     np.savez(path / "mine.npz", images=images, labels=np.arange(40) % 4)
     return path / "mine.npz"
 
@@ -34,7 +34,7 @@ SETS: dict[str, tuple[str, Callable[[Path], Path] | None, int, int, Size]] = {
     "digits": ("digits,size=16", None, 10, 1, square(16)),
     "figures": ("figures,size=16", None, 2, 3, square(16)),
     "keywords": ("keywords", None, 6, 1, Size(49, 10)),
-    "npz": ("npz:{}", npz, 4, 1, square(16)),
+    "npz": ("npz:{}", npz, 4, 1, Size(20, 12)),
     "imagenet": ("imagenet:{},size=48", imagenet_tree, 3, 3, square(48)),
     "vww": ("vww:{}", coco_tree, 2, 3, square(32)),
     "voc": ("voc:{},size=16", lambda path: write_shapes(path, 12, 3, 32), 5, 3, square(16)),

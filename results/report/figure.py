@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
@@ -18,17 +18,35 @@ Cell = str | int | float | None
 class Figure:
     """A picture with its data. `name` is the file name of the downloads, `note` one plain sentence.
 
+    `subject`: what the picture shows; `boards` and `mode`: where, if it is not of everything.
     `folded`: shown only when asked for.
     """
 
     name: str
-    title: str
+    subject: str
     note: str
     kind: str
     svg: Markup
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     folded: bool = False
+    boards: tuple[str, ...] = ()
+    mode: str = ""
+
+    @property
+    def title(self) -> str:
+        """The subject, with all the boards that the picture is true of."""
+        return f"{self.subject} on {', '.join(self.boards)}, {self.mode}" if self.boards else self.subject
+
+
+def shared(figures: Iterable[Figure]) -> list[Figure]:
+    """The figures, each picture once: boards with one core often run one network in the same way."""
+    found: dict[object, Figure] = {}
+    for figure in figures:
+        key = (figure.subject, figure.mode, figure.note, figure.svg, figure.rows)
+        known = found.get(key)
+        found[key] = replace(known, boards=(*known.boards, *figure.boards)) if known else figure
+    return list(found.values())
 
 
 def legend(x: float, y: float, entries: Sequence[tuple[str, int]]) -> Markup:

@@ -18,7 +18,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
       const ascending = head.getAttribute("aria-sort") !== "ascending";
       heads.forEach((other) => other.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", ascending ? "ascending" : "descending");
-      const key = (row) => row.cells[column].dataset.sort;
+      const key = (row) => row.cells[column].dataset.sort ?? row.cells[column].querySelector(".words").textContent;
       const rows = [...table.tBodies[0].rows].sort((a, b) => compare(key(a), key(b), ascending ? 1 : -1));
       table.tBodies[0].append(...rows);
       announce(`Sorted by ${head.textContent.trim()}, ${ascending ? "ascending" : "descending"}`);

@@ -19,7 +19,7 @@ def tag(name: str, *children: str | Markup, **attributes: str | float) -> Markup
         for key, value in attributes.items()
     ]
     inside = Markup("").join(clean(child) if not isinstance(child, Markup) else child for child in children)
-    return Markup(f"<{name}{''.join(parts)}>{inside}</{name}>")
+    return Markup(f"<{name}{''.join(parts)}>{inside}</{name}>" if inside else f"<{name}{''.join(parts)}/>")
 
 
 def _number(value: str | float) -> str:
@@ -107,7 +107,8 @@ def picture(width: float, height: float, title: str, description: str, *children
 
 def text(x: float, y: float, words: str, class_: str = "label", anchor: str = "start") -> Markup:
     """A text; `anchor` is start, middle or end."""
-    return tag("text", words, x=float(x), y=float(y), class_=class_, text_anchor=anchor)
+    place = {} if anchor == "start" else {"text_anchor": anchor}
+    return tag("text", words, x=float(x), y=float(y), class_=class_, **place)
 
 
 def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:

@@ -12,7 +12,7 @@ from tinyhil.results.quantities import significant
 from tinyhil.results.record import Measurement
 from tinyhil.results.reference.loader import Reference
 from tinyhil.results.report.contest import MODES, TIME, contests, fastest, time_metric, value_of
-from tinyhil.results.report.figure import Figure
+from tinyhil.results.report.figure import Figure, shared
 from tinyhil.results.report.layers import Series, layer_bars
 from tinyhil.results.report.memory import memory_map
 from tinyhil.results.report.plots import Point, history_line, roofline, scatter
@@ -123,9 +123,10 @@ def network_view(
         if record.memory and record.error is None:
             where = (name, record.engine.name, record.board, record.mode)
             figure = memory_map(slug(*where, "memory"), record.memory, [x.name for x in record.layers])
-            title = f"Memory over the layers: {record.engine.name} on {record.board}, {MODES[record.mode]}"
-            figures.append(replace(figure, title=title, folded=any(f.kind == "planned" for f in figures)))
-    figures += _history_figures(history, colours)
+            subject = f"Memory over the layers: {record.engine.name}"
+            folded = any(f.kind == "planned" for f in figures)
+            figures.append(replace(_on(record, figure), subject=subject, folded=folded))
+    figures = [*shared(figures), *_history_figures(history, colours)]
     return Network(
         anchor=slug(name),
         name=name,
@@ -186,7 +187,6 @@ def _layer_figures(
 ) -> list[Figure]:
     """Bars for each kind of time that the layers have, and a roofline for the best kind."""
     where = (group[0].model.name, group[0].board, group[0].mode)
-    title = f"on {group[0].board}, {MODES[group[0].mode]}"
     figures: list[Figure] = []
     engines = [(r.engine.name, colours[r.engine.name]) for r in group]
     shown = [m for m in TIME if m.layer and any(m.layer(x) is not None for r in group for x in r.layers)]
@@ -195,14 +195,18 @@ def _layer_figures(
         columns = zip(engines, zip(*(row.values for row in rows), strict=True), strict=True)
         lines = [Series(*engine, values) for engine, values in columns if any(v is not None for v in values)]
         figure = layer_bars(slug(*where, metric.name, "layers"), [row.name for row in rows], lines, metric)
-        figures.append(replace(figure, title=f"{metric.title} of each layer {title}", folded=bool(figures)))
+        figures.append(replace(_on(group[0], figure), folded=bool(figures)))
     best = shown[0] if shown else None
     points = [p for r in group if best for p in _roofline_points(r, best, colours[r.engine.name])]
     if best and points:
         unit = "instruction" if best.name == "instructions" else "cycle"
         figure = roofline(slug(*where, "roofline"), points, unit, best.kind, engines, limits.macs_per_cycle)
-        figures.append(replace(figure, title=f"Roofline {title}"))
+        figures.append(_on(group[0], figure))
     return figures
+
+
+def _on(record: Measurement, figure: Figure) -> Figure:
+    return replace(figure, boards=(record.board,), mode=MODES[record.mode])
 
 
 def _roofline_points(record: Measurement, metric: Metric, colour: int) -> list[Point]:
@@ -264,5 +268,5 @@ def overview_figures(
             figure = scatter(
                 slug(board, mode, "overview"), points, metric, list(engines.items()), limit.ram, limit.flash
             )
-            figures.append(replace(figure, title=f"{figure.title}: {board}, {MODES[mode]}"))
+            figures.append(replace(figure, subject=f"{figure.title}: {board}, {MODES[mode]}"))
     return figures

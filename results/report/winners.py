@@ -47,7 +47,7 @@ def winners(records: Sequence[Measurement], colours: Mapping[str, int], baseline
     for (board, mode, name), rows in places.items():
         figure = _figure(slug(board, mode, name, "winners"), rows, metrics[name], colours, baseline)
         title = f"{figure.title}: {board}, {MODES[mode]}"
-        figures.append(replace(figure, title=title, folded=bool(figures)))
+        figures.append(replace(figure, subject=title, folded=bool(figures)))
     return figures
 
 

@@ -176,6 +176,17 @@ def test_a_large_set_stays_under_two_megabytes_and_says_what_is_left_out(make) -
     assert len(summary(html)) == len(records)
 
 
+def test_a_picture_that_is_true_of_several_boards_is_drawn_once_and_names_them(make) -> None:
+    records = [make(board=board) for board in ("stm32f405", "stm32f407", "stm32f746")]
+    html = render_report(records)
+    for subject in ("Instructions of each layer", "Memory over the layers: tinyengine"):
+        assert html.count(f"<h3>{subject} on stm32f405, stm32f407, stm32f746, QEMU ") == 1
+    layers = tuple(replace(layer, instructions=1 + (layer.instructions or 0)) for layer in records[2].layers)
+    html = render_report([*records[:2], replace(records[2], layers=layers)])
+    assert html.count("<h3>Instructions of each layer on stm32f405, stm32f407, QEMU ") == 1
+    assert html.count("<h3>Instructions of each layer on stm32f746, QEMU ") == 1
+
+
 def test_no_measurements_is_a_page_that_says_what_to_do() -> None:
     assert "tinyhil run MODEL" in render_report([])
 

@@ -5,21 +5,23 @@
     flash    predicted from learned code sizes, and linked
     time     by the engine's plan, beside layer features, MACs + elements, and MACs alone
 
-The judged networks have widths and resolutions that no learned one has.
+The judged networks have widths and resolutions that no learned one has, and other mixes of kernels.
 """
 
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tinyhil.harness.boards import Board
 from tinyhil.nas.arch import Arch
+from tinyhil.nas.choosing import choose
 from tinyhil.nas.codesize import CodeSizes, learn
-from tinyhil.nas.latency import Report, choose, evaluate, evaluate_baselines, fit
+from tinyhil.nas.latency import Report, evaluate, evaluate_baselines, fit
 from tinyhil.nas.meter import Measured, Meter
-from tinyhil.nas.planlatency import PlanModel, evaluate_plan, fit_plan
+from tinyhil.nas.planlatency import PlanModel, describe_by, evaluate_plan, fit_plan
 from tinyhil.nas.planning import EngineNeeds
 from tinyhil.nas.space import Family, grid
 
@@ -29,6 +31,7 @@ FAMILY = Family(
 LEARNED = grid(FAMILY, (0.5, 0.75, 1.0), (16, 24, 32))
 JUDGED = grid(FAMILY, (0.6, 0.9), (20, 28))
 POOL = 200
+COUNTS, SEEDS = (6, 12, 24, 48), 6  # of the learning curve
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,11 @@ class Miss:
     measured: Measured
 
 
-def networks(learned: int, judged: int, seed: int) -> tuple[list[Arch], list[Arch]]:
-    """The most telling networks of a pool to learn from, and others drawn to judge by."""
+def drawn(seed: int) -> tuple[list[Arch], list[Arch]]:
+    """The pools that the networks to learn from, and those to judge by, are taken from."""
     source = random.Random(f"check {seed}")
-    pool = list(dict.fromkeys(source.choice(LEARNED).sample(source) for _ in range(POOL)))
-    others = list(dict.fromkeys(source.choice(JUDGED).sample(source) for _ in range(POOL)))
-    return choose(pool, learned), others[:judged]
+    pools = [[source.choice(spaces).sample(source) for _ in range(POOL)] for spaces in (LEARNED, JUDGED)]
+    return list(dict.fromkeys(pools[0])), list(dict.fromkeys(pools[1]))
 
 
 def misses(needs: EngineNeeds, sizes: CodeSizes | None, judged: Sequence[Measured]) -> list[Miss]:
@@ -63,11 +65,15 @@ def misses(needs: EngineNeeds, sizes: CodeSizes | None, judged: Sequence[Measure
 def judge_time(
     model: PlanModel, learned: Sequence[Measured], judged: Sequence[Measured], needs: EngineNeeds
 ) -> tuple[Report, ...]:
-    """The model's report, and those of the models that it must beat, on the same networks."""
+    """The model's report, with the plans for the judged networks' own weights where they are known, and those
+    of the models that it must beat, on the same networks."""
     plain, checks = [one.sample for one in learned], [one.sample for one in judged]
     features = fit(plain, model.engine, model.board, model.unit)
-    by_plan = evaluate_plan(model, judged, needs.plan)
-    return by_plan, evaluate(features, checks), *evaluate_baselines(plain, checks)
+    own = {one.sample.arch: one.plan for one in judged if one.plan is not None}
+    reports = [evaluate_plan(model, judged, needs.plan)]
+    if len(own) == len(judged):
+        reports.append(evaluate_plan(model, judged, own.__getitem__, "own weights"))
+    return *reports, evaluate(features, checks), *evaluate_baselines(plain, checks)
 
 
 def check(
@@ -75,12 +81,14 @@ def check(
     source: PlanModel | None = None,
 ) -> PlanModel:  # fmt: skip
     """Measures, prints the tables, and gives the model; with `source`, one moved from that board."""
-    known, others = (meter(part) for part in networks(learned, judged, seed))
     needs = EngineNeeds(board)
+    pool, others = drawn(seed)
+    known = meter(choose(pool, learned, describe_by(needs.plan, board)))
+    checks = meter(others[:judged])
     built = [(needs.plan(one.sample.arch), one.built, one.flash) for one in known if one.built is not None]
     sizes = learn([b[0] for b in built], [b[1] for b in built], [b[2] for b in built]) if built else None
-    rows = misses(needs, sizes, others)
-    say(f"{board.name}: {len(known)} networks learned from, {len(others)} others judged")
+    rows = misses(needs, sizes, checks)
+    say(f"{board.name}: {len(known)} networks learned from, {len(checks)} others judged")
     say("  predicted minus measured: arena, RAM, flash in bytes")
     for row in rows:
         say(f"  {row.arena:+6} {row.ram:+6} {row.flash:+7}  {row.measured.flash:8,} B flash  {row.arch}")
@@ -89,9 +97,36 @@ def check(
     model = fit_plan(known, needs.plan, engine, board, source=source)
     layers = sum(len(one.layers) for one in known)
     say(f"  run time in {model.unit}, from {len(known)} networks with {layers} layers:")
-    for report in judge_time(model, known, others, needs):
+    for report in judge_time(model, known, checks, needs):
         say(f"  {describe(report)}")
     return model
+
+
+def curve(
+    board: Board, engine: str, meter: Meter, measured: int, judged: int, seed: int, say: Callable[[str], None]
+) -> None:
+    """Measures `measured` networks and prints how good the model is when it learned from few of them: from
+    the most telling ones, and from any. Each seed draws three quarters of the measured ones to take from."""
+    needs = EngineNeeds(board)
+    pool, others = drawn(seed)
+    known = {one.sample.arch: one for one in meter(pool[:measured])}
+    checks = meter(others[:judged])
+    say(f"{board.name}: mean error (its range over {SEEDS} seeds) and worst one on {len(checks)} others")
+    errors: dict[tuple[int, str], list[Report]] = defaultdict(list)
+    for number in range(SEEDS):
+        drawn_from = random.Random(f"curve {number}").sample(sorted(known, key=str), len(known) * 3 // 4)
+        telling = choose(drawn_from, max(COUNTS), describe_by(needs.plan, board))
+        for count in (count for count in COUNTS if count <= len(drawn_from)):
+            for name, order in (("chosen", telling), ("any", drawn_from)):
+                some = [known[arch] for arch in order[:count]]
+                model = fit_plan(some, needs.plan, engine, board)
+                errors[count, name].append(evaluate_plan(model, checks, needs.plan))
+    for (count, name), found in errors.items():
+        means = sorted(report.mape for report in found)
+        say(
+            f"  {count:3} networks, {name:6} {sum(means) / SEEDS:6.2%} ({means[0]:.2%} to {means[-1]:.2%}), "
+            f"worst {max(report.worst for report in found):6.2%}"
+        )
 
 
 def describe(report: Report) -> str:

@@ -80,6 +80,7 @@ def parse_time(text: str) -> tuple[float | None, float | None]:
 @click.option("--learned", default=24, show_default=True, help="With --check: networks to learn from.")
 @click.option("--judged", default=40, show_default=True, help="With --check: networks to judge by.")
 @click.option("--transfer", multiple=True, help="With --check: move the model to this board by ten networks.")
+@click.option("--curve", default=0, help="With --check: measure so many, and show what choosing them pays.")
 @click.option("--device", default="auto", show_default=True, help="Where to train: cpu, cuda, or auto.")
 @click.option("--hardware", is_flag=True, help="Measure on the board on the bench, not on its emulator.")
 @click.option("-j", "--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, show_default=True)
@@ -101,6 +102,7 @@ def search(
     learned: int,
     judged: int,
     transfer: tuple[str, ...],
+    curve: int,
     device: str,
     hardware: bool,
     jobs: int,
@@ -127,6 +129,7 @@ def search(
 
     if check:
         from tinyhil.nas.check import check as judge
+        from tinyhil.nas.check import curve as learning
         from tinyhil.nas.meter import HarnessMeter
 
         model = None
@@ -134,6 +137,9 @@ def search(
             for number, name in enumerate((board, *transfer)):
                 folder.mkdir(parents=True, exist_ok=True)
                 meter = HarnessMeter(name, engine, folder, workers, emulate=not hardware)
+                if curve:
+                    learning(meter.board, engine, meter, curve, judged, seed, click.echo)
+                    continue
                 few = min(10, learned) if number else learned
                 moved = judge(meter.board, engine, meter, few, judged, seed, click.echo, model)
                 model = model or moved

@@ -30,9 +30,8 @@ from tinyhil.nas.features import (
 )
 
 FORMAT = "tinyhil-latency/1"
-FOLDS = 8
+FOLDS = 10
 RIDGE = 2.5e-4
-NOISE = 1e-2  # relative error of one measurement that the choice of the next one reckons with
 _MACS = np.array([float(name.endswith(" macs")) for name in NAMES])
 _OUTPUTS = np.array([float(name.endswith(" outputs")) for name in NAMES])
 
@@ -144,38 +143,6 @@ def transfer(
     )  # fmt: skip
 
 
-def choose(candidates: Sequence[Arch], count: int, known: Sequence[Arch] = ()) -> list[Arch]:
-    """`count` of `candidates`, each the one whose measurement, beside those before it and those of
-    `known`, would teach most about all candidates.
-
-    What is taught is the drop of the linear model's variance over the candidates (the Bayesian one,
-    under the ridge's prior). It does not depend on what the measurements will say, so the networks
-    can be built and measured together.
-    """
-    rows = np.array([_unit_row(arch) for arch in (*known, *candidates)])
-    size = np.sqrt((rows**2).mean(axis=0))
-    rows /= np.where(size > 0, size, 1.0)
-    covariance = np.eye(len(NAMES))
-    for row in rows[: len(known)]:
-        covariance = _less(covariance, row)
-    asked = rows[len(known) :]
-    left = list(range(len(candidates)))
-    chosen: list[Arch] = []
-    while left and len(chosen) < count:
-        spread = asked[left] @ covariance
-        gains = ((spread @ asked.T) ** 2).sum(axis=1) / (NOISE + (spread * asked[left]).sum(axis=1))
-        best = left.pop(int(np.argmax(gains)))
-        chosen.append(candidates[best])
-        covariance = _less(covariance, asked[best])
-    return chosen
-
-
-def _less(covariance: Vector, row: Vector) -> Vector:
-    """`covariance` after a measurement of `row`."""
-    shrink = covariance @ row
-    return np.asarray(covariance - np.outer(shrink, shrink) / (NOISE + row @ shrink), np.float64)
-
-
 @dataclass(frozen=True)
 class Report:
     """How good predictions are on held-out networks; errors are relative (0.01 is 1 %)."""
@@ -263,12 +230,6 @@ def _left_out_errors(samples: Sequence[Sample]) -> Vector:
 
 def _by_group(row: Vector, coefficients: Vector) -> list[float]:
     return [float(row[part] @ coefficients[part]) for part in groups()]
-
-
-def _unit_row(arch: Arch) -> Vector:
-    """Features per rough cost, so that large networks do not outweigh small ones."""
-    row = features(arch)
-    return np.asarray(row / (row @ (_MACS + 5 * _OUTPUTS)), np.float64)
 
 
 def report_on(

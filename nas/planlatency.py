@@ -21,6 +21,7 @@ from tinyhil.errors import UsageError
 from tinyhil.harness.boards import Board
 from tinyhil.nas.arch import Arch
 from tinyhil.nas.caches import Caches, caches_of
+from tinyhil.nas.choosing import Describe
 from tinyhil.nas.latency import FOLDS, Prediction, Report, Sample, report_on
 from tinyhil.nas.meter import Measured
 from tinyhil.nas.planfeatures import planned_features
@@ -86,7 +87,8 @@ def fit_plan(
 
     Prices are learned from what each network's firmware really ran, where the measurement says so; the
     interval is that of predictions from `plan`, as others will be made. With `source`, the model of another
-    board, its prices times a common factor are the prior: then ten networks are enough.
+    board, its prices times a common factor are the prior: then ten networks are enough. They cannot show the
+    result to be surer than `source`, so its interval is not narrower.
     """
     if len(measured) < 2:
         raise UsageError(f"a latency model needs at least two measured networks, here are {len(measured)}")
@@ -103,10 +105,16 @@ def fit_plan(
         ]
     # The conformal quantile: with n left-out errors, the ceil(coverage*(n+1))-th smallest of them.
     rank = min(int(np.ceil(coverage * (len(errors) + 1))), len(errors)) - 1
-    spread = float(sorted(errors)[rank])
+    spread = max(float(sorted(errors)[rank]), source.spread if source is not None else 0.0)
     return PlanModel(
         engine, board.name, measured[0].unit, caches, prices, default, spread, coverage, len(measured)
     )
+
+
+def describe_by(plan: Plan, board: Board) -> Describe:
+    """What the model sees of an architecture, for the choice of what to measure on `board`."""
+    caches = caches_of(board)
+    return lambda arch: [planned_features(layer, caches) for layer in plan(arch).layers]
 
 
 def evaluate_plan(

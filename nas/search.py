@@ -23,12 +23,13 @@ import torch
 from tinyhil.errors import UsageError
 from tinyhil.harness.boards import Board
 from tinyhil.nas.arch import Arch
+from tinyhil.nas.choosing import choose
 from tinyhil.nas.codesize import learn
 from tinyhil.nas.data import Dataset
 from tinyhil.nas.evolution import Budget, Judge, Outcome, Settings, evolve, random_search
-from tinyhil.nas.latency import Report, choose, evaluate, evaluate_baselines, fit
+from tinyhil.nas.latency import Report, evaluate, evaluate_baselines, fit
 from tinyhil.nas.meter import Measured, Meter
-from tinyhil.nas.planlatency import PlanModel, evaluate_plan, fit_plan
+from tinyhil.nas.planlatency import PlanModel, describe_by, evaluate_plan, fit_plan
 from tinyhil.nas.planning import EngineNeeds
 from tinyhil.nas.size import Size
 from tinyhil.nas.space import Family, Need, Space, grid, pick, rank, sample_spaces
@@ -135,8 +136,9 @@ class Search:
         """All steps; those whose results are in the folder are not done again."""
         self.folder.mkdir(parents=True, exist_ok=True)
         every = grid(self.family, self.widths, self.resolutions)
-        samples, held_out = self.measure_samples(every)
-        needs = self.with_overheads(EngineNeeds(self.board), [*samples, *held_out])
+        needs = EngineNeeds(self.board)
+        samples, held_out = self.measure_samples(every, needs)
+        needs = self.with_overheads(needs, [*samples, *held_out])
         unit = samples[0].unit
         budget = self.limits.budget(unit, self.board)
         known = list(samples)
@@ -157,12 +159,14 @@ class Search:
         )  # fmt: skip
         inherited = Inherited(net, self.data, self.effort.calibration)
         holder = [model]
+        seen = {one.sample.arch: float(one.sample.total) for one in (*samples, *held_out)}
 
         def latency(arch: Arch) -> float:
-            return holder[0].price(needs.plan(arch)).high
+            return seen[arch] if arch in seen else holder[0].price(needs.plan(arch)).high
 
         def remeasure(archs: Sequence[Arch]) -> bool:
             known.extend(one for one in self.meter(archs) if one not in known)
+            seen.update((one.sample.arch, float(one.sample.total)) for one in known)
             holder[0] = fit_plan(known, needs.plan, self.engine, self.board)
             return True
 
@@ -210,14 +214,16 @@ class Search:
         path.write_text(json.dumps({"asked": asked, "chosen": list(map(str, chosen)), "ranked": rows}))
         return chosen
 
-    def measure_samples(self, spaces: Sequence[Space]) -> tuple[list[Measured], list[Measured]]:
+    def measure_samples(
+        self, spaces: Sequence[Space], needs: EngineNeeds
+    ) -> tuple[list[Measured], list[Measured]]:
         """The most telling networks, measured; and as many others, held out to judge the model by."""
         effort = self.effort
         source = random.Random(f"pool {effort.seed}")
         pool = [source.choice(spaces).sample(source) for _ in range(effort.pool)]
         pool = list(dict.fromkeys(pool))
         held_out = pool[: effort.held_out]
-        chosen = choose(pool[effort.held_out :], effort.measured)
+        chosen = choose(pool[effort.held_out :], effort.measured, describe_by(needs.plan, self.board))
         self.say(f"measuring {len(chosen)} networks on {self.board.name}, and {len(held_out)} held out")
         return self.meter(chosen), self.meter(held_out)
 

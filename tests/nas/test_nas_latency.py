@@ -16,7 +16,6 @@ from tinyhil.nas.arch import Arch, Kind, Layer, layers
 from tinyhil.nas.features import NAMES, features, groups, layer_features
 from tinyhil.nas.latency import (
     Sample,
-    choose,
     evaluate,
     evaluate_baselines,
     fit,
@@ -83,32 +82,6 @@ def test_the_interval_holds_what_it_promises() -> None:
         samples = [machine(arch, 0.02) for arch in networks(40, 10 + seed)]
         covered.append(evaluate(fit(samples, "e", "b", coverage=0.9), held_out).covered)
     assert np.mean([share for share in covered if share is not None]) >= 0.8
-
-
-def test_active_sampling_learns_more_than_drawing_blindly() -> None:
-    held_out = [machine(arch) for arch in networks(30, 5, UNSEEN)]
-    chosen, blind = [], []
-    for seed in range(4):
-        pool = networks(120, 20 + seed)
-        chosen.append(evaluate(fit([machine(arch) for arch in choose(pool, 12)], "e", "b"), held_out).mape)
-        for part in range(4):
-            some = [machine(arch) for arch in pool[12 * part : 12 * (part + 1)]]
-            blind.append(evaluate(fit(some, "e", "b"), held_out).mape)
-    assert np.mean(chosen) < np.mean(blind), (chosen, blind)
-
-
-def test_each_network_is_chosen_once_and_the_pool_can_run_dry() -> None:
-    pool = networks(5, 7)
-    assert sorted(map(str, choose(pool, 9))) == sorted(map(str, pool))
-    assert choose(pool, 0) == []
-
-
-def test_choosing_goes_on_where_it_was_left() -> None:
-    pool = networks(30, 8)
-    whole = choose(pool, 6)
-    assert choose(pool, 3) == whole[:3]
-    twin, stranger = architecture("mcunet-in1"), architecture("mbv2-w0.35-r144")
-    assert choose([twin, stranger], 1, known=[twin] * 5) == [stranger]
 
 
 def test_ten_measurements_move_the_model_to_a_board_with_other_prices() -> None:

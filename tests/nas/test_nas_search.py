@@ -150,12 +150,16 @@ def test_a_search_that_is_killed_again_and_again_ends_like_one_that_was_not(tmp_
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
-def test_predictions_are_judged_on_networks_not_learned_from(capsys: pytest.CaptureFixture[str]) -> None:
+def test_predictions_are_judged_on_networks_not_learned_from(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("torch", reason="needs PyTorch: pip install '.[nas]'")
     from tiny_search import straw_meter
 
-    from tinyhil.nas.check import JUDGED, LEARNED, check
+    from tinyhil.nas.check import JUDGED, LEARNED, check, curve
 
+    monkeypatch.setattr("tinyhil.nas.check.POOL", 6)
+    monkeypatch.setattr("tinyhil.nas.check.COUNTS", (2, 3))
     asked: list[Arch] = []
 
     def meter(archs: Sequence[Arch]) -> list[Measured]:
@@ -170,3 +174,7 @@ def test_predictions_are_judged_on_networks_not_learned_from(capsys: pytest.Capt
         assert name in said
     assert {(arch.width, arch.resolution) for arch in asked[:3]} <= {(s.width, s.resolution) for s in LEARNED}
     assert {(arch.width, arch.resolution) for arch in asked[3:]} <= {(s.width, s.resolution) for s in JUDGED}
+    curve(get_board("stm32f746"), "tinyengine", meter, 4, 2, 0, print)
+    said = capsys.readouterr().out
+    for row in ("2 networks, chosen", "2 networks, any", "3 networks, chosen", "3 networks, any"):
+        assert row in said

@@ -1,90 +1,128 @@
 """How many candidates a second the engine's planner answers: exact arena and kernels, no accuracy.
 
-    python benchmarks/candidates.py [--count 300] [--generations 4]
+    python benchmarks/candidates.py [--random 300] [--generations 30] [--processes 1,2]
 
-Random networks of a family, and evolution's children. "new" is the first time they are asked, with nothing
-known but what earlier networks of the same run taught; "known" asks for the same networks again when their
-chains of layers are known but no network is. Seconds are CPU seconds of one process.
+Random networks of a family, and evolution as its defaults are: 100 networks, then 100 children a generation.
+"from nothing" knows no chain of layers, "from disk" reads what the row before it kept, "in memory" asks again
+for networks whose chains are known and whose plans are forgotten. CPU seconds are of all processes, their
+start included; wall seconds say what the machine had left for them.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import click
 
-from tinyhil.harness.boards import get_board
-from tinyhil.nas import cost
-from tinyhil.nas.arch import Arch
-from tinyhil.nas.check import FAMILY
-from tinyhil.nas.evolution import Budget, Judge, Outcome, Settings, evolve
-from tinyhil.nas.planning import EngineNeeds
-from tinyhil.nas.space import Need, Needs, Space, grid
-
-SPACES = grid(FAMILY, (0.5, 0.75, 1.0), (16, 20, 24, 28, 32))
-ROOM = Budget(64 * 1024, 256 * 1024)
+if TYPE_CHECKING:
+    from tinyhil.harness.boards import Board
+    from tinyhil.nas.arch import Arch
+    from tinyhil.nas.planning import EngineNeeds
+    from tinyhil.nas.space import Space
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """CPU seconds of this process for `work`."""
-    started = time.process_time()
-    work()
-    return time.process_time() - started
+def spent() -> tuple[float, float]:
+    """CPU seconds of this process and those that ended, and wall seconds."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system, time.perf_counter()
 
 
-def row(what: str, count: int, spent: float) -> str:
-    """A line of the table."""
-    return (
-        f"{what:34} {count:5} networks {spent * 1e3 / count:8.2f} ms each {count / spent:8.0f} per CPU second"
+def row(what: str, count: int, since: tuple[float, float]) -> None:
+    """Print a line of the table."""
+    cpu, wall = (now - then for now, then in zip(spent(), since, strict=True))
+    click.echo(
+        f"{what:44} {count:5} candidates {cpu * 1e3 / count:7.2f} ms CPU each"
+        f" {count / cpu:6.0f} per CPU second {count / wall:6.0f} per wall second"
     )
 
 
-def children(needs: Needs, spaces: Sequence[Space], generations: int) -> list[tuple[int, list[Arch], float]]:
-    """Evolution's networks that were asked for in each generation, and the CPU seconds that it took."""
-    found: list[tuple[int, list[Arch], float]] = []
-    asked: list[Arch] = []
-    started = time.process_time()
+def asked_by_evolution(
+    needs: EngineNeeds, spaces: Sequence[Space], generations: int, shown: Callable[[int, int], None]
+) -> list[Arch]:
+    """All networks that evolution asks for, in order; `shown` hears of each generation how many are new."""
+    from tinyhil.nas import cost
+    from tinyhil.nas.evolution import Budget, Judge, Outcome, Settings, evolve
 
-    def ask(arch: Arch) -> Need:
-        asked.append(arch)
-        return needs(arch)
+    asked: dict[Arch, None] = {}
+    heard = 0
 
-    def note(generation: int, outcome: Outcome) -> None:
-        nonlocal started
-        found.append((generation, list(asked), time.process_time() - started))
-        asked.clear()
-        started = time.process_time()
+    def prepare(archs: Sequence[Arch]) -> None:
+        asked.update(dict.fromkeys(archs))
+        needs.prepare(archs)
 
-    judge = Judge(ROOM, ask, lambda arch: -abs(cost.macs(arch) - 3_000_000.0))
+    def note(generation: int, _: Outcome) -> None:
+        nonlocal heard
+        shown(generation, len(asked) - heard)
+        heard = len(asked)
+
+    budget = Budget(64 * 1024, 256 * 1024)
+    judge = Judge(budget, needs, lambda arch: -abs(cost.macs(arch) - 3_000_000.0), prepare=prepare)
     evolve(spaces, judge, Settings(generations=generations), progress=note)
-    return found
+    return list(asked)
+
+
+def measure(
+    board: Board, spaces: Sequence[Space], drawn: Sequence[Arch], generations: int, workers: int
+) -> None:
+    """Print the rows of one number of processes."""
+    from tinyhil.nas.crew import open_needs
+
+    many = f"{workers} process" + ("es" if workers > 1 else "")
+    with TemporaryDirectory() as folder:
+        for state in ("from nothing", "from disk"):
+            since = spent()
+            with open_needs(board, workers=workers, cache=Path(folder) / "random") as needs:
+                needs.prepare(drawn)
+                for arch in drawn:
+                    needs(arch)
+            row(f"random, {state}, {many}", len(drawn), since)
+        for state in ("from nothing", "from disk"):
+            since = last = spent()
+
+            first = workers == 1 and state == "from nothing"
+
+            def shown(generation: int, new: int, first: bool = first) -> None:
+                nonlocal last
+                if first and generation < 4:
+                    row(f"  its generation {generation}", new, last)
+                last = spent()
+
+            with open_needs(board, workers=workers, cache=Path(folder) / "evolution") as needs:
+                every = asked_by_evolution(needs, spaces, generations, shown)
+            row(f"evolution, {state}, {many}", len(every), since)
+    if workers == 1:
+        needs.forget_plans()
+        since = spent()
+        for arch in every:
+            needs(arch)
+        row(f"the same, in memory, {many}", len(every), since)
+        click.echo(f"  {len(needs.chains)} chains of layers known")
 
 
 @click.command()
-@click.option("--board", default="stm32f746", show_default=True)
-@click.option("--count", default=300, show_default=True, help="Random networks.")
-@click.option(
-    "--generations", default=4, show_default=True, help="Of evolution, beyond the first population."
-)
-def main(board: str, count: int, generations: int) -> None:
-    """Print candidates per CPU second, of one core."""
+@click.option("--board", "name", default="stm32f746", show_default=True)
+@click.option("--random", "count", default=300, show_default=True, help="Random networks.")
+@click.option("--generations", default=30, show_default=True, help="Of evolution.")
+@click.option("--processes", default="1,2", show_default=True)
+def main(name: str, count: int, generations: int, processes: str) -> None:
+    """Print candidates per CPU second and per wall second."""
+    from tinyhil.harness.boards import get_board
+    from tinyhil.nas.space import Family, grid
+
+    family = Family(
+        stem=16, first=8, stages=((16, 2, 3), (24, 2, 3), (48, 1, 3), (64, 1, 1)), classes=10, channels=1
+    )
+    spaces = grid(family, (0.5, 0.75, 1.0), (16, 20, 24, 28, 32))
     source = random.Random(0)
-    drawn = list(dict.fromkeys(source.choice(SPACES).sample(source) for _ in range(count)))
-    needs = EngineNeeds(get_board(board))
-    spent = seconds(lambda: [needs(arch) for arch in drawn])
-    click.echo(row("random, new", len(drawn), spent))
-    needs.forget_plans()
-    click.echo(row("random, known", len(drawn), seconds(lambda: [needs(arch) for arch in drawn])))
-    needs = EngineNeeds(get_board(board))
-    every: list[Arch] = []
-    for generation, asked, spent in children(needs, SPACES, generations):
-        click.echo(row(f"evolution, new, generation {generation}", len(asked), spent))
-        every += asked
-    needs.forget_plans()
-    every = list(dict.fromkeys(every))
-    click.echo(row("evolution, known", len(every), seconds(lambda: [needs(arch) for arch in every])))
+    drawn = list(dict.fromkeys(source.choice(spaces).sample(source) for _ in range(count)))
+    for workers in map(int, processes.split(",")):
+        measure(get_board(name), spaces, drawn, generations, workers)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ answer is the same whoever gives it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -20,18 +20,21 @@ _BETWEEN = " > "  # layers of a chain, in its text
 
 @dataclass(frozen=True)
 class Task:
-    """Chains of one network that are not known, and the text that names each."""
+    """Chains of one network: the text that names each, and its span."""
 
     arch: Arch
-    spans: tuple[Span, ...]
-    texts: tuple[str, ...]
+    spans: Mapping[str, Span]
 
 
 class Store(Protocol):
     """Keeps the options of chains, by the chain's text."""
 
+    def known(self, chains: Sequence[str]) -> set[str]:
+        """Those of `chains` that it has."""
+        ...
+
     def get(self, chains: Sequence[str]) -> Mapping[str, Found]:
-        """Those of `chains` that are known."""
+        """The options of those that it has."""
         ...
 
     def put(self, found: Mapping[str, Found]) -> None:
@@ -39,15 +42,12 @@ class Store(Protocol):
         ...
 
 
-Ask = Callable[[Sequence[Task]], Iterable[Sequence[Found]]]
-
-
 class Chains:
     """The options of chains: known ones from memory or `store`, others from the engine."""
 
     def __init__(self, conditions: Conditions, store: Store | None = None) -> None:
         self.conditions = conditions
-        self._store = store
+        self.store = store
         self._engine = Engine(conditions)
         self._short: dict[str, int] = {}  # a spot -> a short name for it
         self._known: dict[tuple[int, ...], Found] = {}
@@ -67,44 +67,35 @@ class Chains:
         return [self._row(*key) for key in keys]
 
     def unknown(self, archs: Iterable[Arch]) -> list[Task]:
-        """The chains of `archs` that neither memory nor store knows, each once."""
-        wanted: dict[str, tuple[Arch, Span]] = {}
+        """The chains of `archs` that are not in memory, each once."""
+        seen: set[str] = set()
+        tasks = []
         for arch in archs:
             every = tuple(layers(arch))
             texts = spots(every)
             names = self._names(texts)
-            for first, ends in enumerate(spans(every, self.conditions.longest)):
-                for after in ends:
-                    if tuple(names[first:after]) not in self._known:
-                        wanted.setdefault(_BETWEEN.join(texts[first:after]), (arch, (first, after)))
-        if self._store is not None and wanted:
-            for text, found in self._store.get(list(wanted)).items():
-                self._keep(text, found)
-                del wanted[text]
-        tasks: dict[Arch, list[tuple[Span, str]]] = {}
-        for text, (arch, span) in wanted.items():
-            tasks.setdefault(arch, []).append((span, text))
-        return [
-            Task(arch, tuple(span for span, _ in rows), tuple(text for _, text in rows))
-            for arch, rows in tasks.items()
-        ]
+            rows = {
+                _BETWEEN.join(texts[first:after]): (first, after)
+                for first, ends in enumerate(spans(every, self.conditions.longest))
+                for after in ends
+                if tuple(names[first:after]) not in self._known
+            }
+            fresh = {text: span for text, span in rows.items() if text not in seen}
+            if fresh:
+                seen |= fresh.keys()
+                tasks.append(Task(arch, fresh))
+        return tasks
 
-    def answer(self, task: Task) -> list[Found]:
-        """The engine's answer to one task, in this process."""
-        return self._engine(task.arch, task.spans)
-
-    def learn(self, tasks: Sequence[Task], ask: Ask | None = None) -> None:
-        """Know the chains of `tasks`; `ask` answers them all, in their order."""
-        answers = ask(tasks) if ask is not None else map(self.answer, tasks)
-        for task, found in zip(tasks, answers, strict=True):
-            rows = dict(zip(task.texts, found, strict=True))
-            for text, options in rows.items():
-                self._keep(text, options)
-            if self._store is not None:
-                self._store.put(rows)
-
-    def _keep(self, text: str, found: Found) -> None:
-        self._known[tuple(self._names(text.split(_BETWEEN)))] = found
+    def learn(self, tasks: Sequence[Task]) -> None:
+        """Know the chains of `tasks`: read them from the store, or ask the engine and keep the answers."""
+        for task in tasks:
+            kept = self.store.get(list(task.spans)) if self.store is not None else {}
+            rest = {text: span for text, span in task.spans.items() if text not in kept}
+            asked = dict(zip(rest, self._engine(task.arch, list(rest.values())), strict=True)) if rest else {}
+            if asked and self.store is not None:
+                self.store.put(asked)
+            for text, found in (*kept.items(), *asked.items()):
+                self._known[tuple(self._names(text.split(_BETWEEN)))] = found
 
     def _names(self, texts: Sequence[str]) -> list[int]:
         return [self._short.setdefault(text, len(self._short)) for text in texts]

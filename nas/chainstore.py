@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -37,12 +37,13 @@ class ChainStore:
         asked = f"{version()} {conditions.core} {options.prefer} {sorted(options.disabled)}"
         self.path = folder / f"{hashlib.sha256(asked.encode()).hexdigest()[:24]}.db"
 
+    def known(self, chains: Sequence[str]) -> set[str]:
+        """Those of `chains` that are here, whole or not."""
+        return {row[0] for row in self._select("chain", chains)}
+
     def get(self, chains: Sequence[str]) -> dict[str, Found]:
-        """Those of `chains` that are known and whole."""
-        if not self.path.exists():
-            return {}
-        parts = [chains[start : start + _ASKED] for start in range(0, len(chains), _ASKED)]
-        rows = self._with(lambda base: [row for part in parts for row in _select(base, part)]) or []
+        """Those of `chains` that are here and whole."""
+        rows = self._select("chain, options, crc", chains)
         return {chain: _options(text) for chain, text, check in rows if _crc(text) == check}
 
     def put(self, found: Mapping[str, Found]) -> None:
@@ -66,6 +67,17 @@ class ChainStore:
             )
         )
 
+    def _select(self, columns: str, chains: Sequence[str]) -> list[Any]:
+        def read(base: sqlite3.Connection) -> list[Any]:
+            rows: list[Any] = []
+            for start in range(0, len(chains), _ASKED):
+                part = chains[start : start + _ASKED]
+                marks = ",".join("?" * len(part))
+                rows += base.execute(f"SELECT {columns} FROM chains WHERE chain IN ({marks})", part)
+            return rows
+
+        return (self._with(read) or []) if self.path.exists() else []
+
     def _with(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
         """What `work` makes of the file, in one transaction. A file that is no database or lacks its table is
         thrown away; of any other trouble nothing is said."""
@@ -78,11 +90,6 @@ class ChainStore:
                 with suppress(OSError):
                     self.path.unlink()
             return None
-
-
-def _select(base: sqlite3.Connection, chains: Sequence[str]) -> list[tuple[str, str, int]]:
-    marks = ",".join("?" * len(chains))
-    return base.execute(f"SELECT chain, options, crc FROM chains WHERE chain IN ({marks})", chains).fetchall()
 
 
 def _crc(text: object) -> int:

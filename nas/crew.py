@@ -23,7 +23,7 @@ from tinyhil.nas.arch import Arch
 from tinyhil.nas.chains import Task
 from tinyhil.nas.chainstore import ChainStore
 from tinyhil.nas.planning import EngineNeeds, Planned
-from tinyhil.nas.prices import Conditions, Found
+from tinyhil.nas.prices import Conditions
 
 _PART = 8  # networks that a worker plans at a time
 
@@ -36,9 +36,10 @@ class ProcessCrew:
             workers, multiprocessing.get_context("spawn"), _begin, (board, options, folder)
         )
 
-    def ask(self, tasks: Sequence[Task]) -> Iterable[Sequence[Found]]:
-        """The engine's answers to unknown chains, in order."""
-        return self._executor.map(_answer, tasks)
+    def learn(self, tasks: Sequence[Task]) -> None:
+        """Ask the engine about chains that the store does not know, and keep the answers there."""
+        for _ in self._executor.map(_learn, tasks):
+            pass
 
     def plan(self, archs: Sequence[Arch]) -> Iterable[Planned]:
         """The plans of networks whose chains the store knows, in order."""
@@ -90,14 +91,13 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _answer(task: Task) -> list[Found]:
+def _learn(task: Task) -> None:
     assert _needs is not None
-    return _needs.chains.answer(task)
+    _needs.chains.learn([task])
 
 
 def _plan(archs: Sequence[Arch]) -> list[Planned]:
     assert _needs is not None
-    _needs.prepare(archs)
     plans = [_needs.plan(arch) for arch in archs]
     _needs.forget_plans()
     return plans

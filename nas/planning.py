@@ -18,10 +18,10 @@ from tinyhil.harness.tinyengine.choose import choices_of
 from tinyhil.harness.tinyengine.schedule import Schedule, arrange
 from tinyhil.nas.arch import Arch, Layer, layers
 from tinyhil.nas.chains import Chains, Store, Task
-from tinyhil.nas.prices import Conditions, Found, outline
+from tinyhil.nas.prices import Conditions, outline
 from tinyhil.nas.space import Need
 
-MANY_CHAINS, MANY_NETWORKS = 48, 16  # questions from these on are worth another process
+MANY = 16  # networks: a question that is worth other processes
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,14 +54,14 @@ Firmware = Callable[[Planned], tuple[int, int]]  # a plan -> bytes of RAM and fl
 
 
 class Crew(Protocol):
-    """Answers many questions at a time, in other processes."""
+    """Other processes that share the store."""
 
-    def ask(self, tasks: Sequence[Task]) -> Iterable[Sequence[Found]]:
-        """The engine's answers to unknown chains, in order."""
+    def learn(self, tasks: Sequence[Task]) -> None:
+        """Ask the engine about chains that the store does not know, and keep the answers there."""
         ...
 
     def plan(self, archs: Sequence[Arch]) -> Iterable[Planned]:
-        """The plans of networks whose chains the store knows, in order."""
+        """The plans of networks, in order."""
         ...
 
 
@@ -70,8 +70,8 @@ class EngineNeeds:
 
     `firmware` turns a plan into the RAM and flash of its firmware, as built networks taught
     (codesize.py); without it the plan alone is counted. `ram_extra` and `flash_extra` are bytes to be on
-    the safe side. `store` keeps what is known of chains of layers; a `crew` answers large questions. Neither
-    changes an answer.
+    the safe side. `store` keeps what is known of chains of layers; a `crew` that shares it answers large
+    questions. Neither changes an answer.
     """
 
     def __init__(
@@ -98,20 +98,21 @@ class EngineNeeds:
         return Need(ram + self.ram_extra, flash + self.flash_extra, plan.macs)
 
     def prepare(self, archs: Sequence[Arch]) -> None:
-        """Plan networks that will be asked for: what they have in common is asked for once."""
+        """Plan networks that will be asked for, with the crew's help where they are many."""
         fresh = [arch for arch in dict.fromkeys(archs) if arch not in self._plans]
+        if self.crew is None or len(fresh) < MANY:
+            return
         try:
-            self._prepare(fresh)
-        except BrokenExecutor:  # a process of the crew was killed: go on without it
-            self.crew = None
-            self._prepare(fresh)
-
-    def _prepare(self, fresh: Sequence[Arch]) -> None:
-        tasks = self.chains.unknown(fresh)
-        many = sum(len(task.spans) for task in tasks) >= MANY_CHAINS
-        self.chains.learn(tasks, self.crew.ask if self.crew is not None and many else None)
-        if self.crew is not None and len(fresh) >= MANY_NETWORKS:
+            tasks = self.chains.unknown(fresh)
+            store = self.chains.store
+            known = store.known([text for task in tasks for text in task.spans]) if store is not None else ()
+            rest = [{text: span for text, span in task.spans.items() if text not in known} for task in tasks]
+            self.crew.learn(
+                [Task(task.arch, spans) for task, spans in zip(tasks, rest, strict=True) if spans]
+            )
             self._plans.update(zip(fresh, self.crew.plan(fresh), strict=True))
+        except BrokenExecutor:  # one of its processes was killed: go on without it
+            self.crew = None
 
     def plan(self, arch: Arch) -> Planned:
         """The engine's plan for `arch` in figures, worked out once."""

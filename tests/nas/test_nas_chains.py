@@ -22,7 +22,7 @@ from tinyhil.nas.chains import Chains, Task
 from tinyhil.nas.chainstore import ChainStore
 from tinyhil.nas.crew import open_needs
 from tinyhil.nas.planning import EngineNeeds, Planned
-from tinyhil.nas.prices import Conditions, spans, spots
+from tinyhil.nas.prices import Conditions, Engine, spans, spots
 from tinyhil.nas.space import Family, grid
 
 BOARD = get_board("stm32f746")
@@ -49,9 +49,9 @@ def test_chains_of_one_text_have_the_same_options_in_every_network() -> None:
     seen: dict[str, object] = {}
     met = 0
     for arch in networks:
-        alone = Chains(CONDITIONS)
-        for task in alone.unknown([arch]):
-            for text, found in zip(task.texts, alone.answer(task), strict=True):
+        engine = Engine(CONDITIONS)
+        for task in Chains(CONDITIONS).unknown([arch]):
+            for text, found in zip(task.spans, engine(arch, list(task.spans.values())), strict=True):
                 met += text in seen
                 assert seen.setdefault(text, repr(found)) == repr(found)
     assert met > 20
@@ -73,7 +73,6 @@ def test_what_one_search_learned_the_next_one_reads(tmp_path: Path, monkeypatch:
     plans = [figures(first.plan(arch)) for arch in archs]
     monkeypatch.setattr("tinyhil.nas.prices.options_of", None)
     second = EngineNeeds(BOARD, store=ChainStore(tmp_path / "chains", CONDITIONS))
-    second.prepare(archs)
     assert [figures(second.plan(arch)) for arch in archs] == plans
     other = Conditions("cortex-m4", Options())
     assert ChainStore(tmp_path / "chains", other).path != ChainStore(tmp_path / "chains", CONDITIONS).path
@@ -103,10 +102,9 @@ def test_a_spoilt_file_is_as_good_as_none(tmp_path: Path, spoil: object) -> None
     assert callable(spoil)
     spoil(store.path)
     for _ in range(2):  # the second time with what the first one kept again
-        again = Chains(CONDITIONS, store)
-        again.learn(again.unknown([arch]))
         assert figures(EngineNeeds(BOARD, store=store).plan(arch)) == plan
-    assert not Chains(CONDITIONS, store).unknown([arch])
+    texts = [text for task in Chains(CONDITIONS).unknown([arch]) for text in task.spans]
+    assert store.get(texts).keys() == set(texts)
 
 
 def test_a_folder_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None:
@@ -122,22 +120,21 @@ def test_any_number_of_workers_gives_the_same_plans(tmp_path: Path, monkeypatch:
     alone = EngineNeeds(BOARD)
     plans = [figures(alone.plan(arch)) for arch in archs]
     monkeypatch.setattr("tinyhil.nas.prices.options_of", None)  # here, not in the workers
-    monkeypatch.setattr(planning, "MANY_CHAINS", 0)
     with open_needs(BOARD, workers=2, cache=tmp_path) as needs:
         needs.prepare(archs)
         assert [figures(needs.plan(arch)) for arch in archs] == plans
-    with open_needs(BOARD, workers=2, cache=tmp_path) as needs:  # no worker is started for what is known
+    with open_needs(BOARD, cache=tmp_path) as needs:  # and it is all kept
         assert [figures(needs.plan(arch)) for arch in archs] == plans
 
 
 def test_a_crew_that_was_killed_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
     class Dead:
-        def ask(self, tasks: list[Task]) -> list[object]:
+        def learn(self, tasks: list[Task]) -> None:
             raise BrokenExecutor("a process was killed")
 
-        plan = ask
+        plan = learn
 
-    monkeypatch.setattr(planning, "MANY_CHAINS", 0)
+    monkeypatch.setattr(planning, "MANY", 0)
     arch = parse("r8 c1 | s8 | k3e2:8/2 | fc4")
     needs = EngineNeeds(BOARD, crew=Dead())  # type: ignore[arg-type]
     needs.prepare([arch])
@@ -152,7 +149,7 @@ from tinyhil.nas.crew import open_needs
 from tinyhil.nas.space import grid
 
 if __name__ == "__main__":
-    planning.MANY_CHAINS = 0
+    planning.MANY = 0
     with open_needs(get_board("stm32f746"), workers=2) as needs:
         networks = [space.largest() for space in grid()]
         needs.prepare(networks[:1])

@@ -17,14 +17,7 @@ import numpy.typing as npt
 
 from tinyhil.errors import MalformedModel
 from tinyhil.harness.model.fixed_point import (
-    as_ints,
-    exp_on_negative_values,
-    logistic,
-    multiply_by_quantized_multiplier,
     quantize_multiplier,
-    rounding_divide_by_pot,
-    saturating_rounding_doubling_high_mul,
-    wrap32,
 )  # fmt: skip
 from tinyhil.harness.model.graph import (
     Activation,
@@ -36,6 +29,8 @@ from tinyhil.harness.model.graph import (
     DType,
     FullyConnected,
     Graph,
+    HardSwish,
+    LeakyRelu,
     Logistic,
     MaxPool2D,
     Mean,
@@ -45,10 +40,19 @@ from tinyhil.harness.model.graph import (
     Quantize,
     Relu,
     Softmax,
+    Sub,
+    Tanh,
     Tensor,
 )  # fmt: skip
-
-QMIN, QMAX = -128, 127
+from tinyhil.harness.model.tables import (
+    QMAX,
+    QMIN,
+    SoftmaxParams,
+    TableParams,
+    single_quotient,
+    softmax_params,
+    table_params,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +73,7 @@ class ConvParams:
 
 @dataclass(frozen=True)
 class AddParams:
-    """y = rescale_out(rescale_1((x1 + offset1) << left_shift) + rescale_2(…)) + output_offset, clamped."""
+    """y = rescale_out(rescale_1((x1 + offset1) << left_shift) ± rescale_2(…)) + output_offset, clamped."""
 
     left_shift: int
     input1_offset: int
@@ -135,40 +139,17 @@ class AffineParams:
     zero_point: int
 
 
-@dataclass(frozen=True, eq=False)
-class SoftmaxParams:
-    """`exp` [256] int32, Q0.31: exp(beta · scale · -d) at index d = max - x; 0 where TFLM skips it."""
-
-    multiplier: int
-    left_shift: int
-    diff_min: int
-    exp: npt.NDArray[np.int32]
-
-
-@dataclass(frozen=True, eq=False)
-class TableParams:
-    """Logistic as a table [256] int8, indexed by x + 128."""
-
-    table: npt.NDArray[np.int8]
-
-
 OpParams: TypeAlias = (
     ConvParams | AddParams | MulParams | RescaleParams | ClampParams | PadParams | AffineParams
     | SoftmaxParams | TableParams
 )  # fmt: skip
 
 
-def _single_quotient(a: float, b: float) -> float:
-    """a / b where the C code divides floats; may be infinite for damaged scales."""
-    with np.errstate(over="ignore", under="ignore"):
-        return float(np.float32(a) / np.float32(b))
-
-
 def activation_range(activation: Activation, output: Tensor) -> tuple[int, int]:
     """The clamp [min, max] of a fused activation in the output's int8 values."""
 
     def quantized(real: float) -> int:
-        steps = _single_quotient(real, output.scale)
+        steps = single_quotient(real, output.scale)
         if not abs(steps) < 1 << 31:
             raise MalformedModel(
                 f"the scale {output.scale:.3g} of {output.name} is too small for {activation}."
@@ -213,8 +194,8 @@ def conv_params(graph: Graph, op: Op) -> ConvParams:
 
 
 def add_params(graph: Graph, op: Op) -> AddParams:
-    """Constants of an Add."""
-    assert isinstance(op.spec, Add)
+    """Constants of an Add or Sub."""
+    assert isinstance(op.spec, Add | Sub)
     a, b, out = (graph.tensors[i] for i in (*op.inputs, *op.outputs))
     left_shift = 20
     twice_max = 2 * max(a.scale, b.scale)
@@ -244,7 +225,7 @@ def rescale_params(graph: Graph, op: Op) -> RescaleParams:
     x, out = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
     low, high, count = QMIN, QMAX, 1
     if isinstance(op.spec, Relu):
-        real = _single_quotient(x.scale, out.scale)
+        real = single_quotient(x.scale, out.scale)
         low = max(QMIN, out.zero_point)
     else:
         real = x.scale / out.scale
@@ -256,46 +237,6 @@ def rescale_params(graph: Graph, op: Op) -> RescaleParams:
     return RescaleParams(-x.zero_point, out.zero_point, multiplier, shift, low, high, count)
 
 
-def softmax_params(graph: Graph, op: Op) -> SoftmaxParams:
-    """Constants of a Softmax over int8."""
-    assert isinstance(op.spec, Softmax)
-    integer_bits = 5
-    scale = float(np.float32(op.spec.beta)) * graph.tensors[op.inputs[0]].scale
-    real = min(scale * (1 << (31 - integer_bits)), (1 << 31) - 1.0)
-    if real <= 1.0:
-        raise MalformedModel(f"a softmax over steps of {scale:.3g} is flat. Is the input's scale damaged?")
-    multiplier, left_shift = quantize_multiplier(real) if real < (1 << 30) else _wide_multiplier(real)
-    radius = floor(((1 << integer_bits) - 1) * (1 << (31 - integer_bits)) / (1 << left_shift))
-    diffs = -as_ints(range(256))
-    scaled = saturating_rounding_doubling_high_mul(wrap32(diffs << left_shift), multiplier)
-    table = np.where(diffs >= -radius, exp_on_negative_values(scaled, integer_bits), 0)
-    return SoftmaxParams(multiplier, left_shift, -radius, table.astype(np.int32))
-
-
-def _wide_multiplier(real: float) -> tuple[int, int]:
-    """Softmax alone may shift by 31: only d = 0 and 1 are inside the radius then, nothing is lost."""
-    multiplier, shift = quantize_multiplier(real / 2)
-    return multiplier, shift + 1
-
-
-def logistic_params(graph: Graph, op: Op) -> TableParams:
-    """The table of a Logistic over int8."""
-    assert isinstance(op.spec, Logistic)
-    x = graph.tensors[op.inputs[0]]
-    integer_bits = 4
-    real = x.scale * (1 << (31 - integer_bits))
-    multiplier, shift, radius = 0, 0, 0  # one step of a scale over 8 saturates
-    if real < 1 << 30:
-        multiplier, shift = quantize_multiplier(real)
-        radius = floor(((1 << integer_bits) - 1) * (1 << (31 - integer_bits)) / 2.0**shift)
-    centred = as_ints(range(QMIN, QMAX + 1)) - x.zero_point
-    inside = np.abs(centred) < radius
-    scaled = multiply_by_quantized_multiplier(np.where(inside, centred, 0), multiplier, shift)
-    values = np.clip(rounding_divide_by_pot(logistic(scaled, integer_bits), 23) - 128, QMIN, QMAX)
-    values = np.where(inside, values, np.where(centred > 0, QMAX, QMIN))
-    return TableParams(values.astype(np.int8))
-
-
 def op_params(graph: Graph, op: Op) -> OpParams | None:
     """The integer constants of any operator; None where it only moves bytes.
 
@@ -305,7 +246,7 @@ def op_params(graph: Graph, op: Op) -> OpParams | None:
     match op.spec:
         case Conv2D() | DepthwiseConv2D() | FullyConnected():
             return conv_params(graph, op)
-        case Add():
+        case Add() | Sub():
             return add_params(graph, op)
         case Mul():
             return mul_params(graph, op)
@@ -323,7 +264,7 @@ def op_params(graph: Graph, op: Op) -> OpParams | None:
             return PadParams(out.zero_point if value is None else value)
         case Softmax():
             return softmax_params(graph, op)
-        case Logistic():
-            return logistic_params(graph, op)
+        case Logistic() | Tanh() | HardSwish() | LeakyRelu():
+            return table_params(graph, op)
         case _:
             return None

@@ -1,8 +1,8 @@
 """TFLM's fixed-point arithmetic on arrays, bit for bit.
 
 Sources: gemmlowp `fixedpoint/fixedpoint.h` (SaturatingRoundingDoublingHighMul, RoundingDivideByPOT,
-exp_on_negative_values, logistic) and TFLite `kernels/internal/{common,quantization_util}.cc`, built with
-two roundings, as TFLM builds them. Values are held in int64 so that nothing overflows silently; where
+exp_on_negative_values, logistic, tanh) and TFLite `kernels/internal/{common,quantization_util}.cc`, built
+with two roundings, as TFLM builds them. Values are held in int64 so that nothing overflows silently; where
 the C code would wrap at 32 bits, so does this.
 """
 
@@ -144,6 +144,42 @@ def logistic(x: npt.ArrayLike, integer_bits: int) -> Ints:
     x = as_ints(x)
     positive = one_over_one_plus_x(exp_on_negative_values(-np.abs(x), integer_bits))
     return np.where(x > 0, positive, np.where(x == 0, 1 << 30, INT32_MAX - positive))
+
+
+def _one_minus_x_over_one_plus_x(x: Ints) -> Ints:
+    """(1 - x) / (1 + x) in Q0.31 for x in [0, 1), Q0.31: 2 / (1 + x) by Newton-Raphson, minus one."""
+    mul = saturating_rounding_doubling_high_mul
+    half_denominator = (x + INT32_MAX + 1) >> 1
+    estimate = 1515870810 + mul(half_denominator, -1010580540)
+    for _ in range(3):
+        error = (1 << 29) - mul(half_denominator, estimate)
+        estimate = estimate + _shift_left_saturating(mul(estimate, error), 2)
+    return _shift_left_saturating(estimate - (1 << 29), 2)
+
+
+def tanh(x: npt.ArrayLike, integer_bits: int) -> Ints:
+    """tanh(x) in Q0.31 for x in Q`integer_bits` (up to 4)."""
+    x = as_ints(x)
+    # exp(-2 |x|): one integer bit more doubles what the same bits mean
+    magnitude = _one_minus_x_over_one_plus_x(exp_on_negative_values(-np.abs(x), integer_bits + 1))
+    return np.where(x == 0, 0, np.where(x < 0, -magnitude, magnitude))
+
+
+# -- the same in 16 bits
+
+
+def shift_left_saturating16(x: Ints, bits: int) -> Ints:
+    """x · 2^bits, kept inside int16."""
+    return as_ints(np.clip(x << bits, -(1 << 15), (1 << 15) - 1))
+
+
+def doubling_high_mul16(a: npt.ArrayLike, b: npt.ArrayLike, rounding: bool) -> Ints:
+    """a · b / 2^15 towards zero, or rounded to the nearest, saturated (int16 inputs)."""
+    product = as_ints(a) * as_ints(b)
+    if rounding:
+        product = product + np.where(product >= 0, 1 << 14, 1 - (1 << 14))
+    truncated = np.where(product >= 0, product >> 15, -(-product >> 15))
+    return as_ints(np.minimum(truncated, (1 << 15) - 1))
 
 
 def reciprocal(x: npt.ArrayLike, integer_bits: int) -> tuple[Ints, Ints]:

@@ -142,6 +142,23 @@ class Mul:
 
 
 @dataclass(frozen=True)
+class Sub:
+    """First input minus the second, element-wise with broadcasting."""
+
+    activation: Activation = Activation.NONE
+
+
+@dataclass(frozen=True)
+class Maximum:
+    """Of two inputs, element-wise with broadcasting; all quantised alike."""
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """Of two inputs, element-wise with broadcasting; all quantised alike."""
+
+
+@dataclass(frozen=True)
 class AveragePool2D:
     """Average over the part of the window inside the input, rounded half away from zero."""
 
@@ -195,6 +212,23 @@ class Logistic:
 
 
 @dataclass(frozen=True)
+class Tanh:
+    """Hyperbolic tangent."""
+
+
+@dataclass(frozen=True)
+class HardSwish:
+    """x * relu6(x + 3) / 6."""
+
+
+@dataclass(frozen=True)
+class LeakyRelu:
+    """x above zero, alpha * x below."""
+
+    alpha: float
+
+
+@dataclass(frozen=True)
 class Relu:
     """RELU, RELU6, RELU_N1_TO_1 alone, with requantisation where scales differ."""
 
@@ -211,6 +245,14 @@ class Concatenation:
 
 @dataclass(frozen=True)
 class ResizeNearestNeighbor:
+    """Output size is the output tensor's."""
+
+    align_corners: bool = False
+    half_pixel_centers: bool = False
+
+
+@dataclass(frozen=True)
+class ResizeBilinear:
     """Output size is the output tensor's."""
 
     align_corners: bool = False
@@ -237,7 +279,7 @@ class StridedSlice:
 
 @dataclass(frozen=True)
 class Quantize:
-    """float32 → int8, or int8 → int8 with other parameters."""
+    """float32 → int8, or int8 → int8 or uint8 with other parameters."""
 
 
 @dataclass(frozen=True)
@@ -246,9 +288,10 @@ class Dequantize:
 
 
 OpSpec: TypeAlias = (
-    Conv2D | DepthwiseConv2D | FullyConnected | Add | Mul | AveragePool2D | MaxPool2D | Mean | Pad
-    | Reshape | Softmax | Logistic | Relu | Concatenation | ResizeNearestNeighbor | Transpose
-    | StridedSlice | Quantize | Dequantize
+    Conv2D | DepthwiseConv2D | FullyConnected | Add | Sub | Mul | Maximum | Minimum | AveragePool2D
+    | MaxPool2D | Mean | Pad | Reshape | Softmax | Logistic | Tanh | HardSwish | LeakyRelu | Relu
+    | Concatenation | ResizeNearestNeighbor | ResizeBilinear | Transpose | StridedSlice | Quantize
+    | Dequantize
 )  # fmt: skip
 
 

@@ -24,9 +24,13 @@ from tinyhil.harness.model.graph import (
     DType,
     FullyConnected,
     Graph,
+    HardSwish,
+    LeakyRelu,
     Logistic,
+    Maximum,
     MaxPool2D,
     Mean,
+    Minimum,
     Mul,
     Pad,
     Pads,
@@ -34,9 +38,12 @@ from tinyhil.harness.model.graph import (
     Quantize,
     Relu,
     Reshape,
+    ResizeBilinear,
     ResizeNearestNeighbor,
     Softmax,
     StridedSlice,
+    Sub,
+    Tanh,
     Transpose,
 )  # fmt: skip
 from tinyhil.harness.model.shapes import same_pads
@@ -214,6 +221,18 @@ def _add(b: Builder, random: Random, x: int) -> int:
     return b.op(Add(_activation(random)), inputs, _output(random, spread))
 
 
+def _sub(b: Builder, random: Random, x: int) -> int:
+    inputs = [x, _other(b, random, x)]
+    return b.op(Sub(_activation(random)), inputs, _output(random, 73 * sum(_scale(b, i) for i in inputs)))
+
+
+def _extremum(b: Builder, random: Random, x: int) -> int:
+    tensor = b.tensors[x]
+    shape = _pick(random, (tensor.shape, tensor.shape[-1:], (1,)))
+    other = b.constant(random.integers(-128, 128, shape).astype(np.int8), tensor.quant)
+    return b.op(_pick(random, (Maximum(), Minimum())), [x, other], tensor.quant)
+
+
 def _mul(b: Builder, random: Random, x: int) -> int:
     inputs = [x, _other(b, random, x)]
     spread = 73 * 73 * _scale(b, inputs[0]) * _scale(b, inputs[1])
@@ -257,6 +276,19 @@ def _logistic(b: Builder, random: Random, x: int) -> int:
     return b.op(Logistic(), [x], per_tensor(1 / 256, -128))
 
 
+def _tanh(b: Builder, random: Random, x: int) -> int:
+    return b.op(Tanh(), [x], per_tensor(1 / 128, 0))
+
+
+def _hard_swish(b: Builder, random: Random, x: int) -> int:
+    return b.op(HardSwish(), [x], _output(random, 60 * _scale(b, x)))
+
+
+def _leaky_relu(b: Builder, random: Random, x: int) -> int:
+    alpha = float(_pick(random, (0.01, 0.1, 0.3, 1.5)))
+    return b.op(LeakyRelu(alpha), [x], _output(random, 60 * _scale(b, x)))
+
+
 def _relu(b: Builder, random: Random, x: int) -> int:
     if random.random() < 0.5:
         return b.op(Relu(Activation.RELU6), [x], b.tensors[x].quant)
@@ -274,12 +306,14 @@ def _concatenation(b: Builder, random: Random, x: int) -> int:
     return b.op(Concatenation(axis), inputs, tensor.quant)
 
 
-def _resize(b: Builder, random: Random, x: int) -> int:
-    _, h, w, c = b.tensors[x].shape
-    rows, columns = _pick(random, ((2 * h, 2 * w), tuple(int(n) for n in random.integers(1, 20, 2))))
-    corners, centers = _pick(random, ((False, False), (True, False), (False, True)))
-    spec = ResizeNearestNeighbor(corners, centers)
-    return b.op(spec, [x], b.tensors[x].quant, (1, rows, columns, c))
+def _resize(cls: type[ResizeNearestNeighbor] | type[ResizeBilinear]) -> Step:
+    def step(b: Builder, random: Random, x: int) -> int:
+        _, h, w, c = b.tensors[x].shape
+        rows, columns = _pick(random, ((2 * h, 2 * w), tuple(int(n) for n in random.integers(1, 20, 2))))
+        corners, centers = _pick(random, ((False, False), (True, False), (False, True)))
+        return b.op(cls(corners, centers), [x], b.tensors[x].quant, (1, rows, columns, c))
+
+    return step
 
 
 def _transpose(b: Builder, random: Random, x: int) -> int:
@@ -318,12 +352,19 @@ LAYERS: dict[str, Step] = {
     "Logistic": _logistic,
     "Relu": _relu,
     "Concatenation": _concatenation,
-    "ResizeNearestNeighbor": _resize,
+    "ResizeNearestNeighbor": _resize(ResizeNearestNeighbor),
     "Transpose": _transpose,
     "StridedSlice": _strided_slice,
     "Quantize": _quantize,
+    "Sub": _sub,
+    "Extremum": _extremum,
+    "Tanh": _tanh,
+    "HardSwish": _hard_swish,
+    "LeakyRelu": _leaky_relu,
+    "ResizeBilinear": _resize(ResizeBilinear),
 }
 
-# The operators that keep four dimensions; convolutions come more often.
-_CHAIN = [k for k in LAYERS if k not in ("FullyConnected", "Mean", "Softmax")]
+# The operators that keep four dimensions; convolutions come more often. Those behind "Quantize" came later:
+# a seed gives the network that it always gave.
+_CHAIN = [k for k in list(LAYERS)[:18] if k not in ("FullyConnected", "Mean", "Softmax")]
 _CHAIN += ["Conv2D", "DepthwiseConv2D"] * 3

@@ -21,8 +21,6 @@ from tinyhil.harness.model.arithmetic import (
     MulParams,
     PadParams,
     RescaleParams,
-    SoftmaxParams,
-    TableParams,
     op_params,
 )  # fmt: skip
 from tinyhil.harness.model.fixed_point import (
@@ -44,9 +42,10 @@ from tinyhil.harness.model.graph import (
     Dequantize,
     FullyConnected,
     Graph,
-    Logistic,
+    Maximum,
     MaxPool2D,
     Mean,
+    Minimum,
     Mul,
     Op,
     Pad,
@@ -54,12 +53,15 @@ from tinyhil.harness.model.graph import (
     Quantize,
     Relu,
     Reshape,
+    ResizeBilinear,
     ResizeNearestNeighbor,
     Softmax,
     StridedSlice,
+    Sub,
     Tensor,
     Transpose,
 )  # fmt: skip
+from tinyhil.harness.model.tables import SoftmaxParams, TableParams
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -123,8 +125,12 @@ def _compute(op: Op, operands: list[Array], out: Tensor, params: object) -> Arra
             if len(operands) > 2:
                 sums = sums + operands[2].reshape(-1)
             return _rescaled(wrap32(sums), p)
-        case Add(), AddParams() as p:
-            return _add(x, operands[1], p)
+        case (Add() | Sub()) as spec, AddParams() as p:
+            return _add(x, operands[1], p, -1 if isinstance(spec, Sub) else 1)
+        case Maximum(), _:
+            return np.maximum(x, operands[1])
+        case Minimum(), _:
+            return np.minimum(x, operands[1])
         case Mul(), MulParams() as p:
             return _rescaled((as_ints(x) + p.input1_offset) * (as_ints(operands[1]) + p.input2_offset), p)
         case AveragePool2D() as spec, ClampParams() as p:
@@ -146,7 +152,7 @@ def _compute(op: Op, operands: list[Array], out: Tensor, params: object) -> Arra
             return np.pad(x, spec.amounts, constant_values=p.value)
         case Softmax(), SoftmaxParams() as p:
             return _softmax(x, p)
-        case Logistic(), TableParams() as p:
+        case _, TableParams() as p:
             return p.table[x.astype(np.int64) + 128]
         case Reshape(), _:
             return x
@@ -159,6 +165,8 @@ def _compute(op: Op, operands: list[Array], out: Tensor, params: object) -> Arra
                 slice(b, e if e >= 0 else None, s)
                 for b, e, s in zip(spec.begin, spec.end, spec.strides, strict=True)
             )]  # fmt: skip
+        case ResizeBilinear() as spec, _:
+            return _resize_bilinear(x, out.shape, spec)
         case ResizeNearestNeighbor() as spec, _:
             rows = nearest_neighbors(x.shape[1], out.shape[1], spec)
             columns = nearest_neighbors(x.shape[2], out.shape[2], spec)
@@ -179,11 +187,11 @@ def _quantized(x: Array, p: AffineParams) -> Array:
     return np.clip(np.clip(steps, -1e9, 1e9) + p.zero_point, -128, 127)
 
 
-def _add(a: Array, b: Array, p: AddParams) -> Ints:
+def _add(a: Array, b: Array, p: AddParams, sign: int) -> Ints:
     def scaled(x: Array, offset: int, multiplier: int, shift: int) -> Ints:
         return multiply_by_quantized_multiplier((as_ints(x) + offset) << p.left_shift, multiplier, shift)
 
-    total = scaled(a, p.input1_offset, p.input1_multiplier, p.input1_shift) + scaled(
+    total = scaled(a, p.input1_offset, p.input1_multiplier, p.input1_shift) + sign * scaled(
         b, p.input2_offset, p.input2_multiplier, p.input2_shift
     )
     result = multiply_by_quantized_multiplier(total, p.output_multiplier, p.output_shift) + p.output_offset
@@ -278,3 +286,30 @@ def nearest_neighbors(size: int, output_size: int, spec: ResizeNearestNeighbor) 
     position = (np.arange(output_size, dtype=np.float32) + offset) * scale
     index = round_half_away(position) if spec.align_corners else np.floor(position).astype(np.float64)
     return np.minimum(index.astype(np.int64), size - 1)
+
+
+def bilinear_neighbors(
+    size: int, output_size: int, spec: ResizeBilinear
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Along one axis, for every output index: the two source indices and the second one's weight, of 1024 in
+    all; integers as in TFLite's ResizeBilinearInteger."""
+    one = 1 << 10
+    scale = (one * size + output_size // 2) // output_size
+    if spec.align_corners and output_size > 1:
+        scale = (one * (size - 1) + (output_size - 1) // 2) // (output_size - 1)
+    position = np.arange(output_size, dtype=np.int64) * scale
+    if spec.half_pixel_centers:
+        position += scale // 2 - one // 2
+    low = np.maximum(position // one, 0)
+    high = np.minimum(-(-position // one), size - 1)
+    return low, np.maximum(high, 0), position - one * low
+
+
+def _resize_bilinear(x: Array, shape: tuple[int, ...], spec: ResizeBilinear) -> Ints:
+    top, bottom, down = bilinear_neighbors(x.shape[1], shape[1], spec)
+    left, right, across = bilinear_neighbors(x.shape[2], shape[2], spec)
+    wide = as_ints(x)
+    rows = wide[:, top] * (1024 - down)[:, None, None] + wide[:, bottom] * down[:, None, None]
+    sums = rows[:, :, left] * (1024 - across)[:, None] + rows[:, :, right] * across[:, None]
+    rounded: Ints = np.sign(sums) * ((np.abs(sums) + (1 << 19)) >> 20)
+    return rounded

@@ -13,15 +13,19 @@ from tinyhil.harness.model.graph import (
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
+    Maximum,
     MaxPool2D,
     Mean,
+    Minimum,
     Mul,
     OpSpec,
     Pad,
     Pads,
     Reshape,
+    ResizeBilinear,
     ResizeNearestNeighbor,
     StridedSlice,
+    Sub,
     Transpose,
 )  # fmt: skip
 
@@ -79,8 +83,8 @@ def _image(shape: Shape) -> Shape:
 def output_shape(spec: OpSpec, shapes: Sequence[Shape], declared: Shape | None = None) -> Shape:
     """Shape of the operator's output from those of its inputs.
 
-    `declared` is the shape that the output claims: Reshape and ResizeNearestNeighbor take theirs from
-    it, and a FullyConnected may keep its leading dimensions. ValueError says what does not go together.
+    `declared` is the shape that the output claims: Reshape and resizing take theirs from it, and a
+    FullyConnected may keep its leading dimensions. ValueError says what does not go together.
     """
     x = shapes[0]
     match spec:
@@ -108,7 +112,7 @@ def output_shape(spec: OpSpec, shapes: Sequence[Shape], declared: Shape | None =
             out = (rows, shapes[1][0])
             if declared is not None and prod(declared) == prod(out) and declared[-1:] == out[-1:]:
                 out = declared
-        case Add() | Mul():
+        case Add() | Sub() | Mul() | Maximum() | Minimum():
             out = broadcast(x, shapes[1])
         case Mean(axes, keep_dims):
             if not all(0 <= axis < len(x) for axis in axes):
@@ -133,7 +137,7 @@ def output_shape(spec: OpSpec, shapes: Sequence[Shape], declared: Shape | None =
             ):
                 raise ValueError(f"shapes {[list(s) for s in shapes]} do not join along axis {axis}")
             out = (*x[:axis], sum(s[axis] for s in shapes), *x[axis + 1 :])
-        case ResizeNearestNeighbor():
+        case ResizeNearestNeighbor() | ResizeBilinear():
             _image(x)
             out = x if declared is None else declared
             if len(out) != 4 or out[0] != 1 or out[3] != x[3]:

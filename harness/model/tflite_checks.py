@@ -18,25 +18,32 @@ from tinyhil.harness.model.graph import (
     DType,
     FullyConnected,
     Logistic,
+    Maximum,
     MaxPool2D,
+    Minimum,
     Mul,
     OpSpec,
     Pad,
     Quantize,
     Relu,
+    ResizeBilinear,
     Softmax,
+    Sub,
+    Tanh,
     Tensor,
 )  # fmt: skip
 from tinyhil.harness.model.shapes import output_shape
+
+_JOINS = Add | Sub | Mul | Maximum | Minimum | Concatenation
 
 
 def check_op(spec: OpSpec, operands: Sequence[Tensor | None], out: Tensor) -> None:
     """Types, quantisation and shapes of one operator; MalformedModel or UnsupportedOperator."""
     x = operands[0]
-    if x is None or (isinstance(spec, Add | Mul | Concatenation) and None in operands):
+    if x is None or (isinstance(spec, _JOINS) and None in operands):
         raise MalformedModel("an input is missing.")
     _check_types(spec, operands, out)
-    if x.data is not None and not isinstance(spec, Add | Mul | Concatenation):
+    if x.data is not None and not isinstance(spec, _JOINS):
         raise UnsupportedOperator("works on a constant; let the converter fold constants.")
     if isinstance(spec, Conv2D | DepthwiseConv2D | FullyConnected):
         _check_weights(spec, operands[1], operands[2])
@@ -54,7 +61,7 @@ def check_op(spec: OpSpec, operands: Sequence[Tensor | None], out: Tensor) -> No
 def _check_types(spec: OpSpec, operands: Sequence[Tensor | None], out: Tensor) -> None:
     activations = [
         t for i, t in enumerate(operands)
-        if t is not None and (i == 0 or isinstance(spec, Add | Mul | Concatenation))
+        if t is not None and (i == 0 or isinstance(spec, _JOINS))
     ]  # fmt: skip
     inputs = {t.dtype for t in activations}
     match spec:
@@ -104,14 +111,17 @@ def _check_weights(spec: OpSpec, weights: Tensor | None, bias: Tensor | None) ->
 
 
 def _check_quantization(spec: OpSpec, operands: Sequence[Tensor], out: Tensor) -> None:
-    copies = isinstance(spec, AveragePool2D | MaxPool2D | Pad | Concatenation) or (
-        isinstance(spec, Relu) and spec.activation is not Activation.RELU
-    )
+    pools = isinstance(spec, AveragePool2D | MaxPool2D | Maximum | Minimum)
+    moves = isinstance(spec, Pad | Concatenation | ResizeBilinear)
+    clamps = isinstance(spec, Relu) and spec.activation is not Activation.RELU
+    copies = pools or moves or clamps
     if copies and not all(_same_quantization(t, out) for t in operands):
         raise UnsupportedOperator(
             "its inputs and its output have different scales or zero points, which TFLite does not "
             "convert here. Put a QUANTIZE operator in front, or convert the network again."
         )
+    if isinstance(spec, Tanh) and (out.zero_point != 0 or out.scale != 1 / 128):
+        raise UnsupportedOperator("its output must have scale 1/128 and zero point 0, as TFLite fixes it.")
     if isinstance(spec, Softmax | Logistic) and (out.zero_point != -128 or out.scale != 1 / 256):
         raise UnsupportedOperator("its output must have scale 1/256 and zero point -128, as TFLite fixes it.")
 

@@ -20,14 +20,18 @@ from tinyhil.errors import MalformedModel, ModelError, UnsupportedOperator
 from tinyhil.harness.model.arithmetic import op_params
 from tinyhil.harness.model.graph import (
     AveragePool2D,
+    Concatenation,
     Conv2D,
     DepthwiseConv2D,
     Graph,
     MaxPool2D,
     Op,
+    Reshape,
 )  # fmt: skip
 from tinyhil.harness.model.tflite_checks import check_op
-from tinyhil.harness.model.tflite_ops import SHAPE_ONLY, Context, parse_spec
+from tinyhil.harness.model.tflite_context import Context
+from tinyhil.harness.model.tflite_moves import SHAPE_ONLY, SPLITS, packed, parts_of
+from tinyhil.harness.model.tflite_ops import parse_spec
 from tinyhil.harness.model.tflite_tensors import MAX_TENSOR, TensorTable, text, vector
 
 MAX_COUNT = 4096  # tensors or operators; networks for microcontrollers have a few hundred
@@ -130,7 +134,7 @@ class _Reader:
             if self.tensors[i].data is not None:
                 raise MalformedModel(f"network input {self.tensors.label(i)} is a constant.")
         self.known.update(inputs)
-        ops = [self._op(raw) for raw in self._live_operators(inputs, outputs)]
+        ops = [op for raw in self._live_operators(inputs, outputs) for op in self._ops(raw)]
         for i in outputs:
             if i not in self.known:
                 raise MalformedModel(f"network output {self.tensors.label(i)} is written by no operator.")
@@ -181,33 +185,52 @@ class _Reader:
         where = f"operator {number} ({kind})"
         inputs = self._indices(f"the inputs of {where}", raw.InputsAsNumpy(), optional=True)
         outputs = self._indices(f"the outputs of {where}", raw.OutputsAsNumpy())
+        if outputs:
+            where += f", which writes {self.tensors.label(outputs[0])}"
         if kind in SHAPE_ONLY:
             inputs = inputs[:1]
         return _RawOp(where, kind, raw, inputs, outputs)
 
-    def _op(self, op: _RawOp) -> Op:
-        where, kind, raw, inputs, outputs = op.where, op.kind, op.raw, op.inputs, op.outputs
-        if not inputs or inputs[0] < 0 or len(outputs) != 1:
-            raise MalformedModel(f"{where}: has {len(inputs)} inputs and {len(outputs)} outputs.")
+    def _ops(self, op: _RawOp) -> list[Op]:
+        """One operator of the file as those of the graph: mostly one."""
+        inputs, outputs = op.inputs, op.outputs
+        several = op.kind in SPLITS
+        if not inputs or inputs[0] < 0 or not outputs or (len(outputs) != 1 and not several):
+            raise MalformedModel(f"{op.where}: has {len(inputs)} inputs and {len(outputs)} outputs.")
         if (lost := next((i for i in inputs if i >= 0 and not self._has_value(i)), None)) is not None:
             raise MalformedModel(
-                f"{where}: reads {self.tensors.label(lost)}, which nothing has written at this point: "
+                f"{op.where}: reads {self.tensors.label(lost)}, which nothing has written at this point: "
                 "the operators form a cycle, are out of order, or a constant has lost its data."
             )
-        out = outputs[0]
-        if self.tensors[out].data is not None:
-            raise MalformedModel(f"{where}: writes {self.tensors.label(out)}, which is a constant.")
+        for out in outputs:
+            if self.tensors[out].data is not None:
+                raise MalformedModel(f"{op.where}: writes {self.tensors.label(out)}, which is a constant.")
         try:
-            context = Context(
-                where, kind, raw, tuple(None if i < 0 else self.tensors[i] for i in inputs), self.tensors[out]
-            )
-            spec, used = parse_spec(context)
-            operands = tuple(context.inputs[i] if i < len(inputs) else None for i in range(used))
-            check_op(spec, operands, context.output)
+            operands = tuple(None if i < 0 else self.tensors[i] for i in inputs)
+            context = Context(op.where, op.kind, op.raw, operands, self.tensors[outputs[0]])
+            if several:
+                place, slices = parts_of(context, [self.tensors[i] for i in outputs])
+                found = [Op(s, (inputs[place],), (o,)) for s, o in zip(slices, outputs, strict=True)]
+            elif op.kind == "PACK":
+                found = self._pack(context, inputs, outputs[0])
+            else:
+                spec, used = parse_spec(context)
+                found = [Op(spec, tuple([*inputs, *[-1] * used][:used]), (outputs[0],))]
+            for each in found:
+                tensors = [None if i < 0 else self.tensors[i] for i in each.inputs]
+                check_op(each.spec, tensors, self.tensors[each.outputs[0]])
         except ModelError as error:
-            raise type(error)(f"{where}: {error}") from None
-        self.known.add(out)
-        return Op(spec, tuple([*inputs, -1][:used]), (out,))
+            raise type(error)(f"{op.where}: {error}") from None
+        self.known.update(outputs)
+        return found
+
+    def _pack(self, context: Context, inputs: list[int], out: int) -> list[Op]:
+        axis, shapes = packed(context)
+        found, parts = [], []
+        for index, shape in zip(inputs, shapes, strict=True):
+            parts.append(self.tensors.add(replace(self.tensors[index], shape=shape, data=None)))
+            found.append(Op(Reshape(), (index,), (parts[-1],)))
+        return [*found, Op(Concatenation(axis), tuple(parts), (out,))]
 
     def _kind(self, raw: Any) -> str:
         index = raw.OpcodeIndex()

@@ -57,6 +57,12 @@ class TensorTable:
                 raise type(error)(f"{self.label(index)}: {error}") from None
         return self.tensors[index]
 
+    def add(self, tensor: Tensor) -> int:
+        """Another tensor beside those of the file; its index."""
+        index = max(int(self.subgraph.TensorsLength()), *(i + 1 for i in self.tensors))
+        self.tensors[index] = tensor
+        return index
+
     def _read_tensor(self, index: int) -> Tensor:
         raw = self.subgraph.Tensors(index)
         if raw.Type() not in _DTYPES:

@@ -27,9 +27,13 @@ from tinyhil.harness.model.graph import (
     DType,
     FullyConnected,
     Graph,
+    HardSwish,
+    LeakyRelu,
     Logistic,
+    Maximum,
     MaxPool2D,
     Mean,
+    Minimum,
     Mul,
     Op,
     Pad,
@@ -38,9 +42,12 @@ from tinyhil.harness.model.graph import (
     Quantize,
     Relu,
     Reshape,
+    ResizeBilinear,
     ResizeNearestNeighbor,
     Softmax,
     StridedSlice,
+    Sub,
+    Tanh,
     Tensor,
     Transpose,
 )  # fmt: skip
@@ -52,7 +59,10 @@ _CODES = {
     DepthwiseConv2D: ("DEPTHWISE_CONV_2D", 3, "DepthwiseConv2DOptions"),
     FullyConnected: ("FULLY_CONNECTED", 5, "FullyConnectedOptions"),
     Add: ("ADD", 2, "AddOptions"),
+    Sub: ("SUB", 2, "SubOptions"),
     Mul: ("MUL", 2, "MulOptions"),
+    Maximum: ("MAXIMUM", 2, "MaximumMinimumOptions"),
+    Minimum: ("MINIMUM", 2, "MaximumMinimumOptions"),
     AveragePool2D: ("AVERAGE_POOL_2D", 2, "Pool2DOptions"),
     MaxPool2D: ("MAX_POOL_2D", 2, "Pool2DOptions"),
     Mean: ("MEAN", 2, "ReducerOptions"),
@@ -60,8 +70,12 @@ _CODES = {
     Reshape: ("RESHAPE", 1, "ReshapeOptions"),
     Softmax: ("SOFTMAX", 2, "SoftmaxOptions"),
     Logistic: ("LOGISTIC", 2, ""),
+    Tanh: ("TANH", 2, ""),
+    HardSwish: ("HARD_SWISH", 1, "HardSwishOptions"),
+    LeakyRelu: ("LEAKY_RELU", 2, "LeakyReluOptions"),
     Concatenation: ("CONCATENATION", 2, "ConcatenationOptions"),
     ResizeNearestNeighbor: ("RESIZE_NEAREST_NEIGHBOR", 3, "ResizeNearestNeighborOptions"),
+    ResizeBilinear: ("RESIZE_BILINEAR", 3, "ResizeBilinearOptions"),
     Transpose: ("TRANSPOSE", 2, "TransposeOptions"),
     StridedSlice: ("STRIDED_SLICE", 2, "StridedSliceOptions"),
     Quantize: ("QUANTIZE", 1, "QuantizeOptions"),
@@ -131,7 +145,7 @@ class _Lowering:
             case FullyConnected():
                 options["FusedActivationFunction"] = _FUSED[spec.activation]
                 options["KeepNumDims"] = spec.keep_num_dims
-            case Add() | Mul():
+            case Add() | Sub() | Mul():
                 options["FusedActivationFunction"] = _FUSED[spec.activation]
             case Mean():
                 extra = [self.constant(f"{name}/axes", spec.axes)]
@@ -144,12 +158,14 @@ class _Lowering:
                     extra.append(self.constant(f"{name}/value", [spec.value], DType.INT8, quant))
             case Reshape():
                 extra = [self.constant(f"{name}/shape", self.tensors[op.outputs[0]].shape)]
+            case LeakyRelu():
+                options["Alpha"] = spec.alpha
             case Softmax():
                 options["Beta"] = spec.beta
             case Concatenation():
                 options["Axis"] = spec.axis
                 options["FusedActivationFunction"] = _FUSED[spec.activation]
-            case ResizeNearestNeighbor():
+            case ResizeNearestNeighbor() | ResizeBilinear():
                 extra = [self.constant(f"{name}/size", self.tensors[op.outputs[0]].shape[1:3])]
                 options["AlignCorners"] = spec.align_corners
                 options["HalfPixelCenters"] = spec.half_pixel_centers

@@ -26,6 +26,7 @@ from tinyhil.harness.model.graph import (
     Pad,
     Softmax,
 )
+from tinyhil.harness.model.tables import softmax_params
 from tinyhil.harness.tinyengine.ctext import render, safe_comment, static_text
 from tinyhil.harness.tinyengine.kernel import Code
 from tinyhil.harness.tinyengine.lowering import Step
@@ -215,7 +216,7 @@ def _other(graph: Graph, op: Op) -> Call | None:
         case AveragePool2D() | MaxPool2D() as spec if len(x.shape) == 4:
             return _pool(graph, op, spec)
         case Softmax():
-            p = arithmetic.softmax_params(graph, op)
+            p = softmax_params(graph, op)
             depth = x.shape[-1]
             words = ["x0", x.elements // depth, depth, p.multiplier, p.left_shift, p.diff_min, "y"]
             return _call("arm_softmax_s8", [words], 1, f"Softmax over {depth} values.", status=False)

@@ -93,7 +93,7 @@ def _add(work: AddWork) -> PortableCandidate:
         "index_b": "i0",
         "zero_a": work.x.zero_point,
         "zero_b": work.other.zero_point,
-        "multiply": False,
+        "kind": "Add",
         "left_shift": work.left_shift,
         "scale_a": work.x_scale,
         "scale_b": work.other_scale,

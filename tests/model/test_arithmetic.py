@@ -14,9 +14,7 @@ from tinyhil.harness.model.arithmetic import (
     activation_range,
     add_params,
     conv_params,
-    logistic_params,
     rescale_params,
-    softmax_params,
 )
 from tinyhil.harness.model.builder import Builder, per_tensor
 from tinyhil.harness.model.fixed_point import (
@@ -39,6 +37,7 @@ from tinyhil.harness.model.graph import (
     Softmax,
     Tensor,
 )
+from tinyhil.harness.model.tables import softmax_params, table_params
 
 int32 = st.integers(-(2**31), 2**31 - 1)
 
@@ -163,6 +162,6 @@ def test_softmax_skips_what_is_too_far_below_the_maximum() -> None:
 def test_a_sigmoid_is_a_rising_table() -> None:
     b = Builder()
     b.op(Logistic(), [b.input((1, 4), 0.05, 10)], per_tensor(1 / 256, -128))
-    table = logistic_params(b.graph("g", [1]), b.ops[0]).table.astype(int)
+    table = table_params(b.graph("g", [1]), b.ops[0]).table.astype(int)
     assert (np.diff(table) >= 0).all()
     assert table[10 + 128] == 0

@@ -50,7 +50,10 @@ def test_an_offset_beyond_the_end_is_refused() -> None:
 
 def test_an_unknown_operator_is_named_with_what_is_supported() -> None:
     data = with_operator(write_tflite(conv_graph()), tflite.BuiltinOperator.LSTM)
-    with pytest.raises(UnsupportedOperator, match=r"conv: operator 0 \(LSTM\): not supported. .*CONV_2D"):
+    with pytest.raises(
+        UnsupportedOperator,
+        match=r"conv: operator 0 \(LSTM\), which writes .*conv2d0.*not supported. Rec.*CONV_2D",
+    ):
         read_tflite(data, "conv")
 
 

@@ -22,13 +22,20 @@ from tinyhil.harness.model.graph import (
     Concatenation,
     DType,
     Graph,
+    HardSwish,
+    LeakyRelu,
     Logistic,
+    Maximum,
+    Minimum,
     Mul,
     Op,
     Quantization,
     Quantize,
+    ResizeBilinear,
     ResizeNearestNeighbor,
     StridedSlice,
+    Sub,
+    Tanh,
     Tensor,
     Transpose,
 )
@@ -95,6 +102,13 @@ def every_operator() -> Graph:
     per_channel = np.arange(-60, 60, 24).astype(np.int8)
     constant = b.constant(per_channel, DType.INT8, Quantization((0.1,), (4,)))
     b.op(Mul(), (side, constant), b.shape(side), 0.2, 0)
+    b.op(ResizeBilinear(half_pixel_centers=True), (b.last,), (1, 7, *b.shape()[2:]))
+    b.op(HardSwish(), (b.last,), b.shape(), 0.15, -3)
+    left, right = b.last, b.op(Tanh(), (b.last,), b.shape(), 1 / 128, 0)
+    b.op(Sub(Activation.RELU), (left, right), b.shape(), 0.1, -100)
+    b.op(Minimum(), (b.last, b.op(LeakyRelu(0.2), (left,), b.shape(), 0.1, -100)), b.shape())
+    limit = np.array([-60], np.int8)
+    b.op(Maximum(), (b.last, b.constant(limit, DType.INT8, b.tensors[b.last].quant)), b.shape())
     b.softmax()
     return b.graph(b.last, side)
 

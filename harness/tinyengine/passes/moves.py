@@ -18,6 +18,7 @@ from tinyhil.harness.model.graph import (
     Quantize,
     Relu,
     Reshape,
+    ResizeBilinear,
     ResizeNearestNeighbor,
     StridedSlice,
     Tensor,
@@ -40,7 +41,7 @@ def _moves_nothing(graph: Graph, op: Op) -> bool:
             return len(op.inputs) == 1 and activation is Activation.NONE
         case StridedSlice(strides=strides):
             return all(s == 1 or n == 1 for s, n in zip(strides, x.shape, strict=True))
-        case ResizeNearestNeighbor():
+        case ResizeNearestNeighbor() | ResizeBilinear():
             return x.shape == out.shape
         case Quantize():
             return same_values(x, out)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 
 from tinyhil.harness.boards import Board
 from tinyhil.harness.targets.recorder import cache_models
@@ -44,7 +43,7 @@ class Loop:
     inner: tuple[Loop, ...] = ()
     alike: float = 1
 
-    @cached_property
+    @property
     def each(self) -> float:
         """Different bytes that one of them reads."""
         return self.own + sum(loop.size for loop in self.inner)

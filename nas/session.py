@@ -6,6 +6,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from tinyhil.harness.model.graph import Graph
 from tinyhil.harness.model.tflite_reader import load_tflite
 from tinyhil.harness.sweep.workers import Workers
 from tinyhil.nas.arch import Arch
@@ -23,6 +24,7 @@ from tinyhil.nas.deliver import (
 from tinyhil.nas.evolution import Judge, Settings
 from tinyhil.nas.lowbits import BITS, deliver_int4
 from tinyhil.nas.meter import HarnessMeter
+from tinyhil.nas.ownplan import plan_of
 from tinyhil.nas.search import Effort, Limits, Result, Say, Search
 from tinyhil.nas.size import Size, square
 from tinyhil.nas.space import RESOLUTIONS, WIDTHS, Family, grid, resolutions_within
@@ -149,7 +151,7 @@ def run_search(request: Request, folder: Path, workers: Workers, say: Say) -> tu
         "budget": f"RAM {result.budget.ram:,} B, flash {result.budget.flash:,} B, "
         f"run time {result.budget.latency or 'free'} {result.model.unit}",
         "spaces": ", ".join(map(str, result.spaces)),
-        "predicted": predicted(result, delivered[0].arch),
+        "predicted": predicted(result, delivered[0].arch, graph),
         "scored": result.outcome.scored,
         "rejected": result.outcome.rejected,
         "beyond the budget when measured": result.violations,
@@ -168,11 +170,13 @@ def run_search(request: Request, folder: Path, workers: Workers, say: Say) -> tu
     return result, delivered
 
 
-def predicted(result: Result, arch: Arch) -> str:
-    """What was predicted of the network that won, in words."""
+def predicted(result: Result, arch: Arch, graph: Graph) -> str:
+    """What was predicted of the network that won, in words; `graph` is it with its trained weights."""
     need, time = result.needs(arch), result.model.price(result.needs.plan(arch))
+    own = plan_of(arch, graph, result.needs.board)
+    by_weights = f", {result.model.price(own).value:,.0f} by the plan for its weights" if own else ""
     return (
-        f"run time {time.value:,.0f} ({time.low:,.0f} to {time.high:,.0f}) {result.model.unit}, "
+        f"run time {time.value:,.0f} ({time.low:,.0f} to {time.high:,.0f}{by_weights}) {result.model.unit}, "
         f"RAM at most {need.ram:,} B, flash at most {need.flash:,} B"
     )
 

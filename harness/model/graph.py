@@ -311,14 +311,26 @@ class Op:
 
 
 @dataclass(frozen=True, eq=False)
+class State:
+    """What one call of a streaming network leaves to the next: the bytes of output port `output` are to be
+    those of input port `input` (positions in Graph.inputs and outputs); `start` [shape] before the first."""
+
+    input: int
+    output: int
+    start: npt.NDArray[np.int8]
+
+
+@dataclass(frozen=True, eq=False)
 class Graph:
-    """A network in execution order. `file` and `sha256` are the file it came from, empty if made here."""
+    """A network in execution order. `file` and `sha256` are the file it came from, empty if made here; of a
+    network with variables `file` is the form without them. `states`: ports that its caller carries over."""
 
     name: str
     tensors: tuple[Tensor, ...]
     ops: tuple[Op, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    states: tuple[State, ...] = ()
     sha256: str = ""
     file: bytes = field(default=b"", repr=False)
 

@@ -285,7 +285,7 @@ def _hard_swish(b: Builder, random: Random, x: int) -> int:
 
 
 def _leaky_relu(b: Builder, random: Random, x: int) -> int:
-    alpha = float(_pick(random, (0.01, 0.1, 0.3, 1.5)))
+    alpha = float(np.float32(_pick(random, (0.01, 0.1, 0.3, 1.5))))
     return b.op(LeakyRelu(alpha), [x], _output(random, 60 * _scale(b, x)))
 
 

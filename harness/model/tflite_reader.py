@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,15 @@ from tinyhil.harness.model.graph import (
     MaxPool2D,
     Op,
     Reshape,
+    Tensor,
 )  # fmt: skip
 from tinyhil.harness.model.tflite_checks import check_op
 from tinyhil.harness.model.tflite_context import Context
 from tinyhil.harness.model.tflite_moves import SHAPE_ONLY, SPLITS, packed, parts_of
 from tinyhil.harness.model.tflite_ops import parse_spec
 from tinyhil.harness.model.tflite_tensors import MAX_TENSOR, TensorTable, text, vector
+from tinyhil.harness.model.tflite_variables import RawOp, find_variables, starts_of, states_of
+from tinyhil.harness.model.tflite_writer import write_tflite
 
 MAX_COUNT = 4096  # tensors or operators; networks for microcontrollers have a few hundred
 MAX_OPERANDS = 1024  # inputs of one operator, or of the network
@@ -84,37 +87,22 @@ def read_tflite(data: bytes | memoryview, name: str) -> Graph:
             f"{name}: an offset or a length in the file leads out of its {len(view):,} bytes ({error}). "
             "The file is truncated or corrupted; copy or convert it again."
         ) from error
-    return replace(graph, sha256=hashlib.sha256(view).hexdigest(), file=bytes(view))
-
-
-@dataclass(frozen=True)
-class _RawOp:
-    """An operator of the file: what it is called in messages, its kind, its table, its tensors."""
-
-    where: str
-    kind: str
-    raw: Any
-    inputs: list[int]
-    outputs: list[int]
+    file = write_tflite(replace(graph, states=())) if graph.states else bytes(view)
+    return replace(graph, sha256=hashlib.sha256(view).hexdigest(), file=file)
 
 
 class _Reader:
     """One pass over one file. Tensors are looked at only when an operator uses them."""
 
-    def __init__(self, view: memoryview, name: str) -> None:
+    def __init__(self, view: memoryview, name: str, number: int = 0) -> None:
         self.view = view
         self.name = name
         self.model: Any = tflite.Model.GetRootAs(view, 0)
         if self.model.Version() != 3:
             raise MalformedModel(f"schema version {self.model.Version()}; TFLite models have version 3.")
-        if (count := self.model.SubgraphsLength()) != 1:
-            if count == 0 or count > MAX_COUNT:
-                raise MalformedModel(f"the file says it holds {count} graphs.")
-            raise UnsupportedOperator(
-                f"{count} subgraphs (control flow); supported is one. "
-                "Convert the network without IF, WHILE or CALL."
-            )
-        self.subgraph: Any = self.model.Subgraphs(0)
+        if not 1 <= (count := self.model.SubgraphsLength()) <= MAX_COUNT:
+            raise MalformedModel(f"the file says it holds {count} graphs.")
+        self.subgraph: Any = self.model.Subgraphs(number)
         self.tensors = TensorTable(view, self.model, self.subgraph)
         self.known: set[int] = set()  # tensors that have a value at this point of the execution
 
@@ -126,6 +114,17 @@ class _Reader:
             raise MalformedModel("the network has no operators.")
         inputs = self._indices("the inputs of the network", self.subgraph.InputsAsNumpy())
         outputs = self._indices("the outputs of the network", self.subgraph.OutputsAsNumpy())
+        raws = [self._raw_op(number) for number in range(self.subgraph.OperatorsLength())]
+        variables = find_variables(raws)
+        if not variables.starters and self.model.SubgraphsLength() > 1:
+            raise UnsupportedOperator(
+                f"{self.model.SubgraphsLength()} subgraphs (control flow); supported is one. "
+                "Convert the network without IF, WHILE or CALL."
+            )
+        starts = {k: t for number in variables.starters for k, t in self._starts(number).items()}
+        states = states_of(variables, self.tensors.__getitem__, len(inputs), len(outputs), starts)
+        inputs += variables.first.values()
+        outputs = variables.resolved(outputs) + [variables.value[name] for name in variables.first]
         if not inputs or not outputs:
             raise MalformedModel("the network has no input or no output.")
         if len(set(inputs)) != len(inputs):
@@ -134,7 +133,7 @@ class _Reader:
             if self.tensors[i].data is not None:
                 raise MalformedModel(f"network input {self.tensors.label(i)} is a constant.")
         self.known.update(inputs)
-        ops = [op for raw in self._live_operators(inputs, outputs) for op in self._ops(raw)]
+        ops = [op for raw in self._live_operators(variables.ops, inputs, outputs) for op in self._ops(raw)]
         for i in outputs:
             if i not in self.known:
                 raise MalformedModel(f"network output {self.tensors.label(i)} is written by no operator.")
@@ -153,16 +152,27 @@ class _Reader:
             ),
             inputs=tuple(new[i] for i in inputs),
             outputs=tuple(new[i] for i in outputs),
+            states=states,
         )
         _check_cost(graph)
         return graph
 
     # -- operators
 
-    def _live_operators(self, inputs: list[int], outputs: list[int]) -> list[_RawOp]:
+    def _starts(self, number: int) -> dict[str, Tensor]:
+        """What subgraph `number` assigns to variables before the first call."""
+        if not 0 < number < self.model.SubgraphsLength():
+            raise MalformedModel(
+                f"CALL_ONCE names subgraph {number}, there are {self.model.SubgraphsLength()}."
+            )
+        other = _Reader(self.view, self.name, number)
+        other._check_count("operators", other.subgraph.OperatorsLength())
+        raws = [other._raw_op(at) for at in range(other.subgraph.OperatorsLength())]
+        return starts_of(raws, other.tensors.__getitem__)
+
+    def _live_operators(self, raws: list[RawOp], inputs: list[int], outputs: list[int]) -> list[RawOp]:
         """The operators that the outputs depend on, in order. Converters leave others behind: those that
         work out the shape of a RESHAPE, which its output tensor has anyway."""
-        raws = [self._raw_op(number) for number in range(self.subgraph.OperatorsLength())]
         written = set(inputs)
         for raw in raws:
             for out in raw.outputs:
@@ -179,19 +189,19 @@ class _Reader:
                 needed.update(raw.inputs)
         return live[::-1]
 
-    def _raw_op(self, number: int) -> _RawOp:
+    def _raw_op(self, number: int) -> RawOp:
         raw = self.subgraph.Operators(number)
         kind = self._kind(raw)
         where = f"operator {number} ({kind})"
         inputs = self._indices(f"the inputs of {where}", raw.InputsAsNumpy(), optional=True)
         outputs = self._indices(f"the outputs of {where}", raw.OutputsAsNumpy())
-        if outputs:
+        if outputs and kind != "VAR_HANDLE":
             where += f", which writes {self.tensors.label(outputs[0])}"
         if kind in SHAPE_ONLY:
             inputs = inputs[:1]
-        return _RawOp(where, kind, raw, inputs, outputs)
+        return RawOp(where, kind, raw, inputs, outputs)
 
-    def _ops(self, op: _RawOp) -> list[Op]:
+    def _ops(self, op: RawOp) -> list[Op]:
         """One operator of the file as those of the graph: mostly one."""
         inputs, outputs = op.inputs, op.outputs
         several = op.kind in SPLITS

@@ -6,11 +6,9 @@ graph gives the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import flatbuffers
 import numpy as np
 import numpy.typing as npt
 import tflite
@@ -52,6 +50,7 @@ from tinyhil.harness.model.graph import (
     Transpose,
 )  # fmt: skip
 from tinyhil.harness.model.shapes import same_pads
+from tinyhil.harness.model.tflite_file import FileGraph, FileOp, file_bytes
 
 # Operator → (built-in code, version of its int8 form, option table)
 _CODES = {
@@ -94,24 +93,12 @@ _FUSED = {
 }
 
 
-@dataclass(frozen=True)
-class _FileOp:
-    """One operator as the file has it."""
-
-    code: str
-    version: int
-    table: str
-    inputs: list[int]
-    outputs: list[int]
-    options: dict[str, Any]
-
-
 @dataclass
 class _Lowering:
     """From specs to file operators; collects the tensors that TFLite wants beside those of the graph."""
 
     tensors: list[Tensor]
-    ops: list[_FileOp] = field(default_factory=list)
+    ops: list[FileOp] = field(default_factory=list)
 
     def constant(self, name: str, values: npt.ArrayLike, dtype: DType = DType.INT32,
                  quant: Quantization | None = None) -> int:  # fmt: skip
@@ -128,7 +115,7 @@ class _Lowering:
         extra: list[int] = []
         if isinstance(spec, Relu):
             code, version = _RELU_CODES[spec.activation]
-            self.ops.append(_FileOp(code, version, "", inputs, list(op.outputs), {}))
+            self.ops.append(FileOp(code, version, "", inputs, list(op.outputs), {}))
             return
         code, version, table = _CODES[type(spec)]
         match spec:
@@ -184,7 +171,7 @@ class _Lowering:
         self._bias_scale(spec, inputs)
         # TFLM crashes on a bias that is listed as absent; not listing it means the same.
         listed = [i for i in inputs if i >= 0] + extra
-        self.ops.append(_FileOp(code, version, table, listed, list(op.outputs), options))
+        self.ops.append(FileOp(code, version, table, listed, list(op.outputs), options))
 
     def _padding(self, op: Op) -> tuple[int, int]:
         """The operator's first input, padded by a PAD where needed, and its padding as TFLite's number."""
@@ -231,104 +218,44 @@ class _Lowering:
 
 
 def write_tflite(graph: Graph) -> bytes:
-    """The graph as the bytes of a .tflite file (schema version 3).
+    """The graph as the bytes of a .tflite file (schema version 3); its states become variables.
 
     Raises UnsupportedOperator for an average pool whose padding is neither SAME nor VALID.
     """
     lowering = _Lowering(list(graph.tensors))
     for op in graph.ops:
         lowering.lower(op)
-    constants = [t.data for t in lowering.tensors if t.data is not None]
-    b = flatbuffers.Builder(sum(data.nbytes for data in constants) + 4096)
-    codes = sorted({(op.code, op.version) for op in lowering.ops})
-
-    buffers = [_table(b, "Buffer")]  # buffer 0 is the empty one, by convention
-    tensors = []
-    for tensor in lowering.tensors:
-        buffer = 0
-        if tensor.data is not None:
-            buffer = len(buffers)
-            buffers.append(_table(b, "Buffer", Data=_bytes(b, _packed(tensor))))
-        tensors.append(_tensor(b, tensor, buffer))
-    operators = [_operator(b, op, codes.index((op.code, op.version))) for op in lowering.ops]
-    subgraph = _table(
-        b, "SubGraph",
-        Tensors=_offsets(b, tensors), Inputs=_ints(b, graph.inputs), Outputs=_ints(b, graph.outputs),
-        Operators=_offsets(b, operators), Name=b.CreateString(graph.name),
-    )  # fmt: skip
-    model = _table(
-        b, "Model",
-        Version=3, OperatorCodes=_offsets(b, [_code(b, *code) for code in codes]),
-        Subgraphs=_offsets(b, [subgraph]), Description=b.CreateString("tinyhil"),
-        Buffers=_offsets(b, buffers),
-    )  # fmt: skip
-    b.Finish(model, file_identifier=b"TFL3")
-    return bytes(b.Output())
-
-
-def _operator(b: flatbuffers.Builder, op: _FileOp, code: int) -> int:
-    fields: dict[str, Any] = {
-        "OpcodeIndex": code, "Inputs": _ints(b, op.inputs), "Outputs": _ints(b, op.outputs),
-    }  # fmt: skip
-    if op.table:
-        fields["BuiltinOptionsType"] = getattr(tflite.BuiltinOptions, op.table)
-        fields["BuiltinOptions"] = _table(b, op.table, **op.options)
-    return _table(b, "Operator", **fields)
-
-
-def _code(b: flatbuffers.Builder, code: str, version: int) -> int:
-    number = getattr(tflite.BuiltinOperator, code)
-    return _table(
-        b, "OperatorCode", DeprecatedBuiltinCode=min(number, 127), BuiltinCode=number, Version=version
+    tensors, ops = lowering.tensors, lowering.ops
+    inputs, outputs = {s.input for s in graph.states}, {s.output for s in graph.states}
+    before = [FileOp("CALL_ONCE", 1, "CallOnceOptions", [], [], {"InitSubgraphIndex": 1})]
+    after: list[FileOp] = []
+    starts: list[Tensor] = []
+    handles: list[int] = []
+    for number, state in enumerate(graph.states):
+        read, assigned = graph.inputs[state.input], graph.outputs[state.output]
+        handles.append(len(tensors))
+        tensors.append(Tensor(f"variable{number}", (), DType.INT32))
+        names = {"Container": "", "SharedName": f"variable{number}"}
+        before.append(FileOp("VAR_HANDLE", 1, "VarHandleOptions", [], handles[-1:], names))
+        before.append(FileOp("READ_VARIABLE", 1, "ReadVariableOptions", handles[-1:], [read]))
+        after.append(FileOp("ASSIGN_VARIABLE", 1, "AssignVariableOptions", [handles[-1], assigned], []))
+        starts.append(replace(tensors[read], name=f"start{number}", data=state.start))
+    main = FileGraph(
+        graph.name,
+        tensors,
+        [*before, *ops, *after] if graph.states else ops,
+        [t for place, t in enumerate(graph.inputs) if place not in inputs],
+        [t for place, t in enumerate(graph.outputs) if place not in outputs],
+        frozenset(handles),
     )
+    return file_bytes([main, _starter(before, starts)] if graph.states else [main])
 
 
-def _tensor(b: flatbuffers.Builder, tensor: Tensor, buffer: int) -> int:
-    fields: dict[str, Any] = {
-        "Shape": _ints(b, tensor.shape),
-        "Type": getattr(tflite.TensorType, tensor.dtype.name),
-        "Buffer": buffer,
-        "Name": b.CreateString(tensor.name),
-    }
-    if (quant := tensor.quant) is not None:
-        fields["Quantization"] = _table(
-            b, "QuantizationParameters",
-            Scale=b.CreateNumpyVector(np.array(quant.scale, np.float32)),
-            ZeroPoint=b.CreateNumpyVector(np.array(quant.zero_point, np.int64)),
-            QuantizedDimension=quant.axis,
-        )  # fmt: skip
-    return _table(b, "Tensor", **fields)
-
-
-def _packed(tensor: Tensor) -> bytes:
-    """The tensor's bytes as the file has them: little-endian, int4 two to a byte, low nibble first."""
-    assert tensor.data is not None
-    if tensor.dtype is not DType.INT4:
-        return tensor.data.astype(tensor.dtype.numpy.newbyteorder("<")).tobytes()
-    nibbles = np.zeros(2 * tensor.nbytes, np.uint8)
-    nibbles[: tensor.elements] = tensor.data.reshape(-1).astype(np.uint8) & 0x0F
-    return (nibbles[::2] | nibbles[1::2] << 4).astype(np.uint8).tobytes()
-
-
-def _table(b: flatbuffers.Builder, table: str, **fields: Any) -> int:
-    """One table of the schema by the names of its fields; what they point to is written before."""
-    getattr(tflite, f"{table}Start")(b)
-    for name, value in fields.items():
-        getattr(tflite, f"{table}Add{name}")(b, value)
-    return int(getattr(tflite, f"{table}End")(b))
-
-
-def _bytes(b: flatbuffers.Builder, data: bytes) -> int:
-    b.Prep(16, len(data))  # kernels may load whole vectors from here
-    return int(b.CreateByteVector(data))
-
-
-def _ints(b: flatbuffers.Builder, values: Iterable[int]) -> int:
-    return int(b.CreateNumpyVector(np.array(tuple(values), np.int32)))
-
-
-def _offsets(b: flatbuffers.Builder, offsets: list[int]) -> int:
-    b.StartVector(4, len(offsets), 4)
-    for offset in reversed(offsets):
-        b.PrependUOffsetTRelative(offset)
-    return int(b.EndVector())
+def _starter(before: list[FileOp], starts: list[Tensor]) -> FileGraph:
+    """The subgraph of CALL_ONCE: assigns every variable its start. Handles are the first tensors."""
+    made = [op for op in before if op.code == "VAR_HANDLE"]
+    ops = [replace(op, outputs=[n]) for n, op in enumerate(made)]
+    starting = [[n, len(starts) + n] for n in range(len(made))]
+    ops += [FileOp("ASSIGN_VARIABLE", 1, "AssignVariableOptions", pair, []) for pair in starting]
+    handles = [Tensor(f"variable{n}", (), DType.INT32) for n in range(len(made))]
+    return FileGraph("start", [*handles, *starts], ops, [], [], frozenset(range(len(made))))

@@ -1,0 +1,72 @@
+"""Operators of files that become several, or others: cut, stacked and picked as TFLM does it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tinyhil.errors import MalformedModel
+from tinyhil.harness.model import read_tflite
+from tinyhil.harness.model.builder import per_tensor
+from tinyhil.harness.model.graph import DType, StridedSlice, Tensor
+from tinyhil.harness.model.oracle import has_tflm, tflm_run
+from tinyhil.harness.model.reference import run
+from tinyhil.harness.model.shapes import Shape
+from tinyhil.harness.model.tflite_file import FileGraph, FileOp, file_bytes
+
+QUANT = per_tensor(0.5, 3)
+
+
+def moving(code: str, shape: Shape, outputs: list[Shape], constants: list[list[int]], table: str = "",
+           value_first: bool = True, inputs: int = 1, **options: int) -> bytes:  # fmt: skip
+    """A file with one operator; its inputs are activations of `shape`, then (or before) int32 constants."""
+    tensors = [Tensor(f"x{n}", shape, DType.INT8, QUANT) for n in range(inputs)]
+    tensors += [Tensor(f"y{n}", out, DType.INT8, QUANT) for n, out in enumerate(outputs)]
+    data = [np.array(values[0] if len(values) == 1 and code != "SLICE" else values, np.int32)
+            for values in constants]  # fmt: skip
+    values, made = list(range(inputs)), list(range(inputs, len(tensors)))
+    fixed = [len(tensors) + n for n in range(len(data))]
+    tensors += [Tensor("constant", d.shape, DType.INT32, None, d) for d in data]
+    operands = values + fixed if value_first else fixed + values
+    op = FileOp(code, 1 if code not in ("SPLIT", "SLICE") else 2, table, operands, made, dict(options))
+    return file_bytes([FileGraph(code.lower(), tensors, [op], values, made)])
+
+
+PARTS: list[Shape] = [(1, 2, 2), (1, 4, 2), (1, 1, 2)]
+FILES = {
+    "split": moving("SPLIT", (1, 4, 6), [(1, 4, 2)] * 3, [[-1]], "SplitOptions", False, NumSplits=3),
+    "split a row": moving(
+        "SPLIT", (1, 4, 2, 3), [(1, 2, 2, 3)] * 2, [[1]], "SplitOptions", False, NumSplits=2
+    ),
+    "split unevenly": moving("SPLIT_V", (1, 7, 2), PARTS, [[2, -1, 1], [1]], "SplitVOptions", NumSplits=3),
+    "unpack": moving("UNPACK", (1, 3, 4), [(1, 4)] * 3, [], "UnpackOptions", Num=3, Axis=1),
+    "unpack the last": moving("UNPACK", (1, 3, 2), [(1, 3)] * 2, [], "UnpackOptions", Num=2, Axis=-1),
+    "pack": moving("PACK", (1, 4), [(1, 3, 4)], [], "PackOptions", inputs=3, ValuesCount=3, Axis=1),
+    "pack at the end": moving(
+        "PACK", (1, 4), [(1, 4, 2)], [], "PackOptions", inputs=2, ValuesCount=2, Axis=-1
+    ),
+    "slice": moving("SLICE", (1, 5, 4), [(1, 2, 3)], [[0, 2, 1], [1, 2, -1]], "SliceOptions"),
+}
+
+
+@pytest.mark.skipif(not has_tflm(), reason="needs the wheel: pip install 'tinyhil[oracle]'")
+@pytest.mark.parametrize("name", FILES)
+def test_cut_and_stacked_as_tflm_does_it(name: str) -> None:
+    graph = read_tflite(FILES[name], name)
+    random = np.random.default_rng(3)
+    inputs = [random.integers(-128, 128, graph.tensors[i].shape).astype(np.int8) for i in graph.inputs]
+    for ours, theirs in zip(run(graph, inputs), tflm_run(FILES[name], inputs), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_parts_of_a_split_are_slices() -> None:
+    graph = read_tflite(FILES["split unevenly"], "g")
+    slices = [op.spec for op in graph.ops if isinstance(op.spec, StridedSlice)]
+    assert [(s.begin[1], s.end[1]) for s in slices] == [(0, 2), (2, 6), (6, 7)]
+
+
+@pytest.mark.parametrize("sizes", [[2, 2, 2], [9, -1, 1], [0, 6, 1], [-1, -1, 3]])
+def test_parts_that_do_not_add_up_are_refused(sizes: list[int]) -> None:
+    data = moving("SPLIT_V", (1, 7, 2), PARTS, [sizes, [1]], "SplitVOptions", NumSplits=3)
+    with pytest.raises(MalformedModel, match=r"g: operator 0 \(SPLIT_V\), which writes .*y0.*: "):
+        read_tflite(data, "g")

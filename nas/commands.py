@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import click
 
+from tinyhil.errors import UsageError
 from tinyhil.nas import cost
 from tinyhil.nas.zoo import architectures, make, networks
 from tinyhil.results.quantities import parse_duration, parse_size
@@ -39,6 +44,7 @@ DATA_HELP = (
     "digits, figures, keywords, FILE.npz, imagenet:DIR, vww:DIR, voc:DIR, speech:DIR or speech12:DIR, with "
     "options behind it as in imagenet:DIR,size=96,limit=200. An unknown name lists what each of them takes."
 )
+INTERRUPTED = 130  # what a shell says of a command that Ctrl-C ended
 _COUNTS = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}
 
 
@@ -48,6 +54,35 @@ def parse_time(text: str) -> tuple[float | None, float | None]:
     if count:
         return None, float(count[1]) * _COUNTS[count[2]]
     return 1e3 * parse_duration(text), None
+
+
+Command = Callable[..., None]
+
+
+def resumable(command: Command) -> Command:
+    """`command`, which keeps what it does in `folder`, so that Ctrl-C ends with a word on how to go on."""
+
+    @wraps(command)
+    def run(**options: Any) -> None:
+        try:
+            command(**options)
+        except KeyboardInterrupt:
+            kept = f"What was done is kept in {options['folder']}; the same command goes on from there."
+            click.echo(f"\nStopped. {kept}", err=True)
+            sys.exit(INTERRUPTED)
+
+    return run
+
+
+def parse_numbers(text: str) -> list[float]:
+    """The numbers above 0 in `5,10,12.5`."""
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(0 < number < float("inf") for number in found):
+        raise UsageError(f"{text!r} is no list of numbers above 0, as in 5,10,50")
+    return found
 
 
 @click.command()
@@ -70,7 +105,28 @@ def parse_time(text: str) -> tuple[float | None, float | None]:
     show_default=True,
     help="4: also deliver the winner with weights of four bits, trained on them and measured.",
 )
-@click.option("--figures", is_flag=True, help="Only draw figures that need no training.")
+@click.option("--qat", is_flag=True, help="Train on the grid of eight bits that the weights will have.")
+@click.option(
+    "--figures",
+    is_flag=True,
+    help="Only draw the paper's figures; with --data also those that need training.",
+)
+@click.option(
+    "--fps", default="5,10", show_default=True, help="With --figures: frames a second, as in 5,10,50."
+)
+@click.option(
+    "--at-flash",
+    default="64KiB,96KiB",
+    show_default=True,
+    help="With --figures: where 8 and 4 bits are compared.",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Search with so many seeds, and compare the networks found by mean and spread.",
+)
 @click.option(
     "--rank",
     type=click.IntRange(3),
@@ -85,6 +141,7 @@ def parse_time(text: str) -> tuple[float | None, float | None]:
 @click.option("--hardware", is_flag=True, help="Measure on the board on the bench, not on its emulator.")
 @click.option("-j", "--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, show_default=True)
 @click.option("--executor", default="threads", show_default=True, help="threads, dask, or tcp://HOST:PORT.")
+@resumable
 def search(
     board: str,
     engine: str,
@@ -96,7 +153,11 @@ def search(
     seed: int,
     quick: bool,
     bits: str,
+    qat: bool,
     figures: bool,
+    fps: str,
+    at_flash: str,
+    seeds: int,
     rank: int | None,
     check: bool,
     learned: int,
@@ -112,13 +173,16 @@ def search(
 
     Everything is kept in the folder: a search that was interrupted goes on where it stopped.
     """
+    asked = click.get_current_context().get_parameter_source("data")
+    trained = asked is not click.core.ParameterSource.DEFAULT
     if figures:
         from tinyhil.nas.comparisons import comparison_figures
         from tinyhil.nas.figures import stage_one_figures
 
         for path in (*stage_one_figures(folder, seed=seed), *comparison_figures(folder)):
             click.echo(path)
-        return
+        if not trained:
+            return
     if rank is not None:
         from tinyhil.nas.datasets import load
         from tinyhil.nas.rank import rank_on
@@ -144,7 +208,10 @@ def search(
                 moved = judge(meter.board, engine, meter, few, judged, seed, click.echo, model)
                 model = model or moved
         return
-    from tinyhil.nas.session import Request, run_search
+    from tinyhil.nas.deliver import INT8
+    from tinyhil.nas.lowbits import QAT
+    from tinyhil.nas.session import Request, effort_for, run_search
+    from tinyhil.nas.study import seeds_compared, trained_figures
 
     milliseconds, count = parse_time(latency) if latency else (None, None)
     request = Request(
@@ -160,7 +227,22 @@ def search(
         not hardware,
         device,
         int(bits),
+        QAT if qat else INT8,
     )
+
+    def say(text: str) -> None:
+        click.echo(text, err=True)
+
+    effort = effort_for(request) if quick or not figures else None
     with open_workers(executor, jobs) as workers:
-        run_search(request, folder, workers, lambda text: click.echo(text, err=True))
-    click.echo((folder / "card.md").read_text())
+        if figures:
+            rates, flashes = parse_numbers(fps), [parse_size(text) for text in at_flash.split(",")]
+            paths = trained_figures(request, rates, flashes, seeds, folder, workers, say, effort)
+        elif seeds > 1:
+            assert effort is not None
+            paths = seeds_compared(request, seeds, folder, workers, say, effort)
+        else:
+            run_search(request, folder, workers, say)
+            paths = [folder / "card.md"]
+    for path in paths:
+        click.echo(path.read_text() if path.suffix == ".md" else path)

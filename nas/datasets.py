@@ -32,6 +32,7 @@ class Asked:
     size: int = DEFAULT_SIZE
     limit: int | None = None
     classes: Path | None = None
+    noise: int = 1
 
     @property
     def folder(self) -> Path:
@@ -66,7 +67,7 @@ KINDS: Mapping[str, Kind] = {
         "", "synthetic: is there a figure in the picture?", ("size",), lambda a: figures(a.size)
     ),
     "keywords": Kind(
-        "", "synthetic: six tone gestures as MFCCs", (), lambda a: keywords()
+        "", "synthetic: six tone gestures as MFCCs", ("noise",), lambda a: keywords(noise=a.noise)
     ),
     "npz": Kind("FILE", "arrays of one's own; FILE.npz alone will do", (), lambda a: load_npz(a.folder)),
     "imagenet": Kind(
@@ -89,7 +90,7 @@ KINDS: Mapping[str, Kind] = {
     ),
 }  # fmt: skip
 
-_OPTION = re.compile(r",(?P<key>size|limit|classes)=(?P<value>[^,]*)$")
+_OPTION = re.compile(r",(?P<key>size|limit|classes|noise)=(?P<value>[^,]*)$")
 
 
 def load(text: str) -> Dataset:
@@ -120,6 +121,7 @@ def load(text: str) -> Dataset:
             _number(options, "size") or DEFAULT_SIZE,
             _number(options, "limit"),
             Path(options["classes"]) if "classes" in options else None,
+            _number(options, "noise") or 1,
         )
     )
     said = "".join(f", {key} {value}" for key, value in sorted(options.items()))

@@ -20,10 +20,11 @@ from tinyhil.harness.model.reference import Interpreter
 from tinyhil.nas import cost
 from tinyhil.nas.arch import Arch
 from tinyhil.nas.data import Dataset, Split
-from tinyhil.nas.evolution import Judge
-from tinyhil.nas.meter import HarnessMeter, Measured, measured_from, write_graph
+from tinyhil.nas.evolution import Budget, Judge
+from tinyhil.nas.meter import HarnessMeter, Measured, measured_from, narrowed, write_graph
 from tinyhil.nas.network import FloatNetwork
 from tinyhil.nas.quantize import calibrate, quantize, quantize_images
+from tinyhil.nas.search import beyond
 from tinyhil.nas.size import Size
 from tinyhil.nas.space import Space
 from tinyhil.nas.supertrain import at_resolution
@@ -32,9 +33,22 @@ from tinyhil.nas.train import Recipe, accuracy, mean_loss, tune
 
 
 @dataclass(frozen=True)
+class Form:
+    """How a network is written: the bits of its weights, whether it is trained on their grid before that,
+    and what its firmware is to prefer. Activations always have eight bits."""
+
+    bits: int = 8
+    trained: bool = False
+    prefer: str = "speed"
+
+
+INT8 = Form()
+
+
+@dataclass(frozen=True)
 class Delivered:
     """A trained network as a file, what its firmware did, and how often it is right on the test part,
-    in float and in int8."""
+    in float and as written. `beyond` says in words what it takes beyond the budget, "" if it fits."""
 
     name: str
     arch: Arch
@@ -42,17 +56,25 @@ class Delivered:
     measured: Measured
     float_accuracy: float
     int8_accuracy: float
+    beyond: str = ""
 
 
-def deliver(net: Net, name: str, data: Dataset, meter: HarnessMeter, folder: Path) -> Delivered:
+def deliver(
+    net: Net, name: str, data: Dataset, meter: HarnessMeter, folder: Path, budget: Budget, form: Form = INT8
+) -> Delivered:
     """`net` quantised on training images, written to `folder`, measured bit for bit, judged on the
     test part."""
-    network = to_float(net)
-    graph = to_int8(network, name, data)
+    graph = written(net, name, data, form.bits)
     path = write_graph(graph, folder / f"{name}.tflite")
-    measured = measured_from(net.arch, meter.record(meter.case(path)))
+    measured = measured_from(net.arch, meter.record(meter.case(path, form.prefer)))
     test = at_resolution(data.test, net.arch.resolution)
-    return Delivered(name, net.arch, path, measured, accuracy(net, test), int8_accuracy(graph, test))
+    right = accuracy(net, test), int8_accuracy(graph, test)
+    return Delivered(name, net.arch, path, measured, *right, beyond(measured, budget))
+
+
+def written(net: Net, name: str, data: Dataset, bits: int = 8) -> Graph:
+    """The int8 graph of `net`, its weights in `bits` bits."""
+    return narrowed(to_int8(to_float(net), name, data), bits)
 
 
 def to_int8(network: FloatNetwork, name: str, data: Dataset, images: int = 200) -> Graph:
@@ -142,6 +164,7 @@ def row(one: Delivered) -> dict[str, Any]:
         "test_accuracy_float": one.float_accuracy, "test_accuracy_int8": one.int8_accuracy,
         "run_time": one.measured.sample.total, "unit": one.measured.unit,
         "peak_ram": one.measured.ram, "planned_arena": one.measured.planned, "flash": one.measured.flash,
+        "beyond_the_budget": one.beyond,
     }  # fmt: skip
 
 
@@ -162,5 +185,6 @@ def write_card(folder: Path, title: str, facts: Mapping[str, Any], networks: lis
             f"| {one.measured.sample.total:,} {one.measured.unit} | {one.measured.ram:,} B "
             f"| {one.measured.flash:,} B | {cost.macs(one.arch):,} |"
         )
-    lines += ["", *(f"- {one.name}: `{one.arch}`" for one in networks), ""]
+    lines += [""] + [f"**{one.name} is beyond the budget: {one.beyond}**\n" for one in networks if one.beyond]
+    lines += [*(f"- {one.name}: `{one.arch}`" for one in networks), ""]
     (folder / "card.md").write_text("\n".join(lines))

@@ -1,9 +1,10 @@
-"""The winner with weights of four bits: trained a little on the coarser grid, then written as INT4.
+"""Training on the weights' own grid, of eight bits or four; and the winner once more in four bits.
 
-While it trains, every weight is rounded to its grid on the way in, and the gradient passes the rounding
-as if it were not there (straight-through). Grids are symmetric, per output channel; the classifier has one.
-Batch normalisation scales whole channels, so folding it afterwards keeps every weight on its grid, and
-what is written is exactly what was trained. Activations keep their eight bits.
+While a network trains so, every weight is rounded to its grid on the way in, and the gradient passes the
+rounding as if it were not there (straight-through). Grids are symmetric, per output channel; the classifier
+has one. Batch normalisation scales whole channels, so folding it afterwards keeps every weight on its grid,
+and what is written is exactly what was trained. Activations have eight bits when written, and are not rounded
+in training.
 """
 
 from __future__ import annotations
@@ -16,18 +17,28 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from tinyhil.harness.model.graph import Graph
-from tinyhil.harness.model.requantise import requantise, weight_bytes, weighted_layers
+from tinyhil.harness.model.requantise import weight_bytes, weighted_layers
 from tinyhil.nas.data import Dataset
-from tinyhil.nas.deliver import Delivered, finished, int8_accuracy, to_int8, write_project
-from tinyhil.nas.meter import HarnessMeter, Measured, measured_from, write_graph
+from tinyhil.nas.deliver import (
+    Delivered,
+    Form,
+    finished,
+    int8_accuracy,
+    write_project,
+    written,
+)
+from tinyhil.nas.evolution import Budget
+from tinyhil.nas.meter import HarnessMeter, Measured, measured_from, narrowed, write_graph
+from tinyhil.nas.search import beyond
 from tinyhil.nas.supertrain import at_resolution
-from tinyhil.nas.torchnet import ConvBN, Net, to_float
+from tinyhil.nas.torchnet import ConvBN, Net
 from tinyhil.nas.train import Recipe, accuracy
 
 BITS = 4
 CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)  # parts of a channel's largest weight that its grid may reach to
-PREFER = "flash"  # what fewer bits are for
+QAT = Form(trained=True)
+INT4 = Form(BITS, trained=True, prefer="flash")  # little flash is what fewer bits are for
+PREFERENCES = ("flash", "speed")  # what four bits are built for, in this order, until they fit
 
 
 class OnGrid(nn.Module):
@@ -73,17 +84,19 @@ def settled(net: Net) -> Net:
     return net.eval()
 
 
-def narrowed(graph: Graph, bits: int = BITS) -> Graph:
-    """The int8 `graph` with all its weights in `bits` bits."""
-    return requantise(graph, dict.fromkeys(weighted_layers(graph), bits))
+def in_form(net: Net, form: Form, data: Dataset, recipe: Recipe, folder: Path) -> Net:
+    """`net` as it is to be written in `form`: trained further by `recipe` on its weights' grid where the form
+    asks for that (kept in `folder` like everything that is trained), else as it is."""
+    return settled(finished(on_grid(net, form.bits), data, recipe, folder)) if form.trained else net
 
 
 @dataclass(frozen=True)
 class Narrow:
-    """A network in four-bit weights beside itself in eight, both built for little flash.
+    """A network in four-bit weights beside itself in eight, both built to prefer the same.
 
-    Accuracies are shares of the test part: of the int8 network, of it with its weights merely rounded to
-    four bits, and (in `delivered`) of the one that was trained on them. Bytes are those of the weights.
+    That is little flash; where such firmware is beyond the budget, speed. Accuracies are shares of the test
+    part: of the int8 network, of it with its weights merely rounded to four bits, and (in `delivered`) of the
+    one that was trained on them. Bytes are those of the weights.
     """
 
     delivered: Delivered
@@ -92,13 +105,14 @@ class Narrow:
     rounded_accuracy: float
     int8_bytes: int
     int4_bytes: int
+    prefer: str
 
     def __str__(self) -> str:
         four = self.delivered
         return (
             f"test accuracy {four.int8_accuracy:.1%} after training on four bits, "
             f"{self.rounded_accuracy:.1%} by rounding alone, {self.int8_accuracy:.1%} with eight; "
-            f"weights {self.int4_bytes:,} B against {self.int8_bytes:,}; where flash is preferred, "
+            f"weights {self.int4_bytes:,} B against {self.int8_bytes:,}; where {self.prefer} is preferred, "
             f"flash {four.measured.flash:,} B against {self.int8.flash:,}, "
             f"RAM {four.measured.ram:,} B against {self.int8.ram:,}, "
             f"run time {four.measured.sample.total:,} {four.measured.unit} against {self.int8.sample.total:,}"
@@ -106,32 +120,30 @@ class Narrow:
 
 
 def deliver_int4(
-    net: Net, name: str, data: Dataset, meter: HarnessMeter, recipe: Recipe, folder: Path
+    net: Net, name: str, data: Dataset, meter: HarnessMeter, recipe: Recipe, folder: Path, budget: Budget
 ) -> Narrow:
     """`net` with weights of four bits: trained on them by `recipe`, written to `folder` as .tflite and as
-    C, measured bit for bit beside its int8 self."""
-    eight = to_int8(to_float(net), f"{name}-int8", data)
-    trained = settled(finished(on_grid(net), data, recipe, folder / "tuned"))
-    four = narrowed(to_int8(to_float(trained), f"{name}-int4", data))
-    rounded = narrowed(eight)
-    test = at_resolution(data.test, net.arch.resolution)
+    C, measured bit for bit beside its int8 self. Of PREFERENCES the first takes it whose firmware is within
+    `budget`; where none is, the first of all, and what is delivered says what it takes too much."""
+    trained = in_form(net, INT4, data, recipe, folder / "tuned")
+    eight, four = written(net, f"{name}-int8", data), written(trained, f"{name}-int4", data, BITS)
+    test, layers = at_resolution(data.test, net.arch.resolution), weighted_layers(eight)
+    path = write_graph(four, folder / f"{name}-int4.tflite")
 
-    def measured(graph: Graph, path: Path) -> Measured:
-        return measured_from(net.arch, meter.record(meter.case(write_graph(graph, path), PREFER)))
+    def measured(path: Path, prefer: str) -> Measured:
+        return measured_from(net.arch, meter.record(meter.case(path, prefer)))
 
-    before = measured(eight, folder / "sampled" / f"{name}-int8.tflite")
-    path = folder / f"{name}-int4.tflite"
-    delivered = Delivered(
-        f"{name}-int4",
-        net.arch,
-        path,
-        measured(four, path),
-        accuracy(trained, test),
-        int8_accuracy(four, test),
-    )
-    write_project(four, meter.engine, meter.board, folder / "c-int4", PREFER)
-    layers = weighted_layers(eight)
-    return Narrow(
-        delivered, before, int8_accuracy(eight, test), int8_accuracy(rounded, test),
-        weight_bytes(eight, dict.fromkeys(layers, 8)), weight_bytes(four, dict.fromkeys(layers, BITS)),
-    )  # fmt: skip
+    tried = {}
+    for prefer in PREFERENCES:
+        tried[prefer] = measured(path, prefer)
+        if not beyond(tried[prefer], budget):
+            break
+    prefer = next((name for name, one in tried.items() if not beyond(one, budget)), PREFERENCES[0])
+    right = accuracy(trained, test), int8_accuracy(four, test)
+    one = tried[prefer]
+    delivered = Delivered(f"{name}-int4", net.arch, path, one, *right, beyond(one, budget))
+    write_project(four, meter.engine, meter.board, folder / "c-int4", prefer)
+    before = measured(write_graph(eight, folder / "sampled" / f"{name}-int8.tflite"), prefer)
+    rounded = int8_accuracy(narrowed(eight, BITS), test)
+    bytes_of = {bits: weight_bytes(eight, dict.fromkeys(layers, bits)) for bits in (8, BITS)}
+    return Narrow(delivered, before, int8_accuracy(eight, test), rounded, bytes_of[8], bytes_of[BITS], prefer)

@@ -22,6 +22,7 @@ from tinyhil.harness.engine import Options
 from tinyhil.harness.engines import get_engine, table_of
 from tinyhil.harness.measure import Case, Network
 from tinyhil.harness.model.graph import Graph
+from tinyhil.harness.model.requantise import requantise, weighted_layers
 from tinyhil.harness.model.tflite_reader import load_tflite
 from tinyhil.harness.model.tflite_writer import write_tflite
 from tinyhil.harness.runner import Runner
@@ -62,17 +63,21 @@ Meter = Callable[[Sequence[Arch]], list[Measured]]
 class HarnessMeter:
     """Measures seeded networks (run time and memory do not depend on the weights' values much) with
     `engine` on `board`, or on its emulator twin if `emulate`. `workers` measure; `folder` keeps files
-    and results."""
+    and results. Weights have `bits` bits, and firmware is built to `prefer` speed, RAM or flash."""
 
     def __init__(
-        self, board: str, engine: str, folder: Path, workers: Workers, *, emulate: bool = True
-    ) -> None:
+        self, board: str, engine: str, folder: Path, workers: Workers, *, emulate: bool = True,
+        bits: int = 8, prefer: str = "speed",
+    ) -> None:  # fmt: skip
         self.board, self.folder = get_board(board), folder
         settings = load_settings(Path.cwd())
         self.engine = get_engine(engine, table_of(engine, settings.engines))
         self._runner = Runner(override(settings, store=folder.resolve() / "results.db"), emulate=emulate)
         self._workers = workers
-        self._file = folder / f"measured-{board}-{engine}.jsonl"
+        self._bits, self._options = bits, Options(prefer)
+        self._usual = (bits, prefer) == (8, "speed")
+        form = "" if self._usual else f"-int{bits}-{prefer}"
+        self._file = folder / f"measured-{board}-{engine}{form}.jsonl"
         self._known = read_results(self._file)
 
     def __call__(self, archs: Sequence[Arch]) -> list[Measured]:
@@ -80,7 +85,7 @@ class HarnessMeter:
         build or is not bit-exact must not go unnoticed."""
         wanted = [arch for arch in dict.fromkeys(archs) if arch not in self._known]
         sources = [Source(str(self._write(arch))) for arch in wanted]
-        items = [Item(source, self.engine.name, self.board.name, Options()) for source in sources]
+        items = [Item(source, self.engine.name, self.board.name, self._options) for source in sources]
         records = evaluate(items, self._runner, self._workers) if items else []
         for arch, record in zip(wanted, records, strict=True):
             own = self._plan(arch, record)
@@ -99,7 +104,7 @@ class HarnessMeter:
         return record
 
     def _plan(self, arch: Arch, record: Measurement) -> Planned | None:
-        if self.engine.name != "tinyengine":
+        if self.engine.name != "tinyengine" or not self._usual:
             return None
         plan = plan_of(arch, load_tflite(self._path(arch)), self.board)
         return plan if plan is not None and len(plan.layers) == len(record.layers) else None
@@ -114,16 +119,22 @@ class HarnessMeter:
 
     def _path(self, arch: Arch) -> Path:
         name = "net-" + hashlib.sha256(str(arch).encode()).hexdigest()[:12]
-        return self.folder / "sampled" / f"{name}.tflite"
+        bits = "" if self._bits == 8 else f"-int{self._bits}"
+        return self.folder / "sampled" / f"{name}{bits}.tflite"
 
     def _write(self, arch: Arch) -> Path:
         path = self._path(arch)
-        return write_graph(seeded_graph(path.stem, arch), path)
+        return write_graph(narrowed(seeded_graph(path.stem, arch), self._bits), path)
 
     def _keep(self, one: Measured) -> None:
         self._known[one.sample.arch] = one
         with self._file.open("a") as file:
             file.write(json.dumps(to_json(one)) + "\n")
+
+
+def narrowed(graph: Graph, bits: int) -> Graph:
+    """The int8 `graph` with all its weights in `bits` bits."""
+    return graph if bits == 8 else requantise(graph, dict.fromkeys(weighted_layers(graph), bits))
 
 
 def write_graph(graph: Graph, path: Path) -> Path:

@@ -16,13 +16,16 @@ import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from tinyhil.errors import UsageError
 from tinyhil.harness.boards import Board
+from tinyhil.nas import cost
 from tinyhil.nas.arch import Arch
+from tinyhil.nas.check import describe
 from tinyhil.nas.choosing import choose
 from tinyhil.nas.codesize import learn
 from tinyhil.nas.data import Dataset
@@ -32,7 +35,8 @@ from tinyhil.nas.meter import Measured, Meter
 from tinyhil.nas.planlatency import PlanModel, describe_by, evaluate_plan, fit_plan
 from tinyhil.nas.planning import EngineNeeds
 from tinyhil.nas.size import Size
-from tinyhil.nas.space import Family, Need, Space, grid, pick, rank, sample_spaces
+from tinyhil.nas.space import Family, Need, Needs, Space, grid, pick, rank, sample_spaces
+from tinyhil.nas.supernet import SuperNet
 from tinyhil.nas.supertrain import Covered, Inherited, SuperRecipe, train_supernet
 from tinyhil.nas.train import CPU, Progress
 
@@ -95,7 +99,8 @@ class Effort:
 class Result:
     """What a search found. `finalists` are the best networks whose firmware is within the budget, with
     their inherited accuracy, best first; `rivals` the same of random search. `violations` counts the
-    better-scored ones of the search that turned out to be beyond the budget."""
+    better-scored ones of the search that turned out to be beyond the budget. `needs` plans, `asked` is what
+    networks take as they are delivered."""
 
     finalists: tuple[tuple[Measured, float], ...]
     rivals: tuple[tuple[Measured, float], ...]
@@ -107,6 +112,8 @@ class Result:
     spaces: tuple[Space, ...]
     violations: int
     needs: EngineNeeds
+    asked: Needs
+    net: SuperNet
 
     @property
     def winner(self) -> Measured:
@@ -116,7 +123,12 @@ class Result:
 
 @dataclass
 class Search:
-    """One search in one folder; `run` goes through the steps, each of which may be called alone."""
+    """One search in one folder; `run` goes through the steps, each of which may be called alone.
+
+    Weights of `bits` bits take less flash. `final` measures networks as they will be delivered, where that
+    is not how `meter` measures those that are learned from. Searches with a folder `shared` between them
+    train one super-network of all spaces; without it there is one of those spaces that stage 1 chose.
+    """
 
     data: Dataset
     family: Family
@@ -131,6 +143,9 @@ class Search:
     say: Say = print
     progress: Progress | None = None
     device: torch.device = CPU
+    bits: int = 8
+    final: Meter | None = None
+    shared: Path | None = None
 
     def run(self) -> Result:
         """All steps; those whose results are in the folder are not done again."""
@@ -151,11 +166,12 @@ class Search:
             *evaluate_baselines(plain, checks),
         )
         for report in reports:
-            self.say(f"  {report}")
-        spaces = self.choose_spaces(every, needs, model, budget)
+            self.say(f"  {describe(report)}")
+        asked = self.in_form(needs, held_out)
+        spaces = self.choose_spaces(every, asked, needs, model, budget)
         net = train_supernet(
-            Covered(spaces), self.data, self.effort.training, self.folder / "supernet.pt", self.progress,
-            self.device,
+            Covered(every if self.shared else spaces), self.data, self.effort.training,
+            (self.shared or self.folder) / "supernet.pt", self.progress, self.device,
         )  # fmt: skip
         inherited = Inherited(net, self.data, self.effort.calibration)
         holder = [model]
@@ -170,13 +186,14 @@ class Search:
             holder[0] = fit_plan(known, needs.plan, self.engine, self.board)
             return True
 
-        judge = Judge(budget, needs, inherited, latency)
+        judge = Judge(budget, asked, inherited, latency)
         outcome = evolve(
             spaces, judge, self.effort.evolution, self.folder / "evolution.json", remeasure, self._generation
         )
         chance = random_search(
-            spaces, replace_judge(judge), outcome.scored, self.effort.seed, self.effort.evolution.tries
-        )
+            spaces, replace_judge(judge), outcome.scored, self.effort.evolution.seed,
+            self.effort.evolution.tries,
+        )  # fmt: skip
         self.say(
             f"random search, {chance.scored} networks: best {chance.best.score:.3f} on the validation part"
         )
@@ -184,24 +201,25 @@ class Search:
         rivals, _ = self.pick(chance, budget)
         holder[0].save(self.folder / "latency.json")
         return Result(
-            finalists, rivals, budget, outcome, chance, holder[0], tuple(reports), spaces, violations, needs
-        )
+            finalists, rivals, budget, outcome, chance, holder[0], tuple(reports), spaces, violations, needs,
+            asked, net,
+        )  # fmt: skip
 
     def choose_spaces(
-        self, every: Sequence[Space], needs: EngineNeeds, model: PlanModel, budget: Budget
+        self, every: Sequence[Space], asked: Needs, needs: EngineNeeds, model: PlanModel, budget: Budget
     ) -> tuple[Space, ...]:
         """Stage 1: the spaces whose networks compute most within the budget."""
         effort, path = self.effort, self.folder / "stage1.json"
-        asked = repr((every, budget, effort.stage1, effort.minimum, effort.seed, self.board.name))
+        key = repr((every, budget, effort.stage1, effort.minimum, effort.seed, self.board.name))
         if path.exists():
             table = json.loads(path.read_text())
-            if table["asked"] == asked:
+            if table["asked"] == key:
                 by_name = {str(space): space for space in every}
                 return tuple(by_name[name] for name in table["chosen"])
         self.say(f"stage 1: {effort.stage1} networks of each of {len(every)} spaces, planned by the engine")
 
         def ask(arch: Arch) -> Need:
-            return replace(needs(arch), latency=model.price(needs.plan(arch)).high)
+            return replace(asked(arch), latency=model.price(needs.plan(arch)).high)
 
         sampled = sample_spaces(every, ask, effort.stage1, effort.seed)
         limits = (budget.ram, budget.flash, effort.minimum, budget.latency)
@@ -211,7 +229,7 @@ class Search:
             self.say(f"  {score.space}: {score.fitting}/{score.drawn} fit, mean {score.mean / 1e6:.2f} MMACs")
         chosen = tuple(score.space for score in ranked[: effort.spaces])
         rows = [[str(s.space), s.drawn, s.fitting, s.mean, list(s.macs)] for s in ranked]
-        path.write_text(json.dumps({"asked": asked, "chosen": list(map(str, chosen)), "ranked": rows}))
+        path.write_text(json.dumps({"asked": key, "chosen": list(map(str, chosen)), "ranked": rows}))
         return chosen
 
     def measure_samples(
@@ -249,6 +267,24 @@ class Search:
         )
         return needs
 
+    def in_form(self, needs: EngineNeeds, held_out: Sequence[Measured]) -> Needs:
+        """`needs` of networks as they are delivered: with narrower weights, and with what `final` measures
+        of those held out beyond that."""
+        if self.final is None:
+            return needs
+
+        def narrow(arch: Arch, ram: int = 0, flash: int = 0) -> Need:
+            need = needs(arch)
+            flash += need.flash - cost.weights(arch) * (8 - self.bits) // 8
+            return replace(need, ram=need.ram + ram, flash=flash)
+
+        archs = [one.sample.arch for one in held_out]
+        pairs = [(one, narrow(arch)) for one, arch in zip(self.final(archs), archs, strict=True)]
+        ram = max(one.ram - need.ram for one, need in pairs)
+        flash = max(one.flash - need.flash for one, need in pairs)
+        self.say(f"  in {self.bits} bits as delivered: {ram:+,} bytes of RAM, {flash:+,} of flash")
+        return partial(narrow, ram=ram, flash=flash)
+
     def pick(self, outcome: Outcome, budget: Budget) -> tuple[tuple[tuple[Measured, float], ...], int]:
         """The best-scored networks whose own firmware is within the budget, as many as are to be trained
         further, and how many on the way were not."""
@@ -256,7 +292,7 @@ class Search:
         violations, count = 0, self.effort.finalists
         for start in range(0, len(outcome.ranked), count):
             part = outcome.ranked[start : start + count]
-            for scored, one in zip(part, self.meter([s.arch for s in part]), strict=True):
+            for scored, one in zip(part, (self.final or self.meter)([s.arch for s in part]), strict=True):
                 if len(found) == count:
                     break
                 if fits(one, budget):
@@ -281,8 +317,21 @@ class Search:
 
 def fits(one: Measured, budget: Budget) -> bool:
     """Whether measured firmware is within `budget`."""
-    within = one.ram <= budget.ram and one.flash <= budget.flash
-    return within and (budget.latency is None or one.sample.total <= budget.latency)
+    return not beyond(one, budget)
+
+
+def beyond(one: Measured, budget: Budget) -> str:
+    """What measured firmware takes beyond `budget`, in words; "" if it is within."""
+    rows = [
+        ("run time", one.sample.total, budget.latency, one.unit),
+        ("RAM", one.ram, budget.ram, "B"),
+        ("flash", one.flash, budget.flash, "B"),
+    ]
+    return ", ".join(
+        f"{name} {takes:,} {unit} where {allowed:,.0f} are allowed ({takes / allowed - 1:+.1%})"
+        for name, takes, allowed, unit in rows
+        if allowed is not None and takes > allowed
+    )
 
 
 def replace_judge(judge: Judge) -> Judge:

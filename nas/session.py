@@ -13,7 +13,9 @@ from tinyhil.nas.arch import Arch
 from tinyhil.nas.data import Dataset
 from tinyhil.nas.datasets import load
 from tinyhil.nas.deliver import (
+    INT8,
     Delivered,
+    Form,
     best_alone,
     best_mobilenet,
     deliver,
@@ -22,19 +24,13 @@ from tinyhil.nas.deliver import (
     write_project,
 )
 from tinyhil.nas.evolution import Judge, Settings
-from tinyhil.nas.lowbits import BITS, deliver_int4
+from tinyhil.nas.lowbits import BITS, deliver_int4, in_form
 from tinyhil.nas.meter import HarnessMeter
 from tinyhil.nas.ownplan import plan_of
 from tinyhil.nas.search import Effort, Limits, Result, Say, Search
 from tinyhil.nas.size import Size, square
 from tinyhil.nas.space import RESOLUTIONS, WIDTHS, Family, grid, resolutions_within
-from tinyhil.nas.supertrain import (
-    Covered,
-    SuperRecipe,
-    calibration_batches,
-    inherit,
-    train_supernet,
-)
+from tinyhil.nas.supertrain import SuperRecipe, calibration_batches, inherit
 from tinyhil.nas.torchnet import Net
 from tinyhil.nas.train import Progress, Recipe, pick_device, seed_everything
 
@@ -46,7 +42,8 @@ NARROWING_RATE = 0.02
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for; sizes in bytes, run time in milliseconds or as a count."""
+    """What the user asked for; sizes in bytes, run time in milliseconds or as a count. All networks are
+    delivered in `form`; with `bits` 4 the winner once more with weights of four bits."""
 
     board: str
     engine: str
@@ -60,6 +57,7 @@ class Request:
     emulate: bool
     device: str = "cpu"
     bits: int = 8
+    form: Form = INT8
 
 
 def effort_for(request: Request) -> Effort:
@@ -93,23 +91,41 @@ def family_for(data: Dataset) -> tuple[Family, tuple[float, ...], tuple[Size, ..
     return family, (0.5, 0.75, 1.0), resolutions_within(size, SMALL_RESOLUTIONS)
 
 
-def run_search(request: Request, folder: Path, workers: Workers, say: Say) -> tuple[Result, list[Delivered]]:
-    """The whole search, and its winner delivered beside scaled MobileNetV2 and random search."""
+def run_search(
+    request: Request,
+    folder: Path,
+    workers: Workers,
+    say: Say,
+    effort: Effort | None = None,
+    shared: Path | None = None,
+) -> list[Delivered]:
+    """The whole search, and its winner delivered beside scaled MobileNetV2 and random search. Several
+    searches may have a folder `shared` between them, for what they measure and their super-network."""
     started = time.monotonic()
     data = load(request.data)
     family, widths, resolutions = family_for(data)
-    effort, device = effort_for(request), pick_device(request.device)
+    effort, device = effort or effort_for(request), pick_device(request.device)
+    form = request.form
     folder.mkdir(parents=True, exist_ok=True)
-    meter = HarnessMeter(request.board, request.engine, folder, workers, emulate=request.emulate)
+
+    def meter_of(bits: int, prefer: str) -> HarnessMeter:
+        return HarnessMeter(
+            request.board, request.engine, shared or folder, workers,
+            emulate=request.emulate, bits=bits, prefer=prefer,
+        )  # fmt: skip
+
+    meter = meter_of(INT8.bits, INT8.prefer)
+    usual = (form.bits, form.prefer) == (INT8.bits, INT8.prefer)
     limits = Limits(request.ram, request.flash, request.milliseconds, request.count)
     say(f"{data.name}: {data.note}; {len(data.train)} to train, {len(data.valid)} to choose by")
     found = Search(
         data, family, widths, resolutions, limits, meter.board, request.engine, folder, meter, effort, say,
-        ticker(say), device,
+        ticker(say), device, form.bits, None if usual else meter_of(form.bits, form.prefer), shared,
     )  # fmt: skip
     result = found.run()
-    net = train_supernet(Covered(result.spaces), data, effort.training, folder / "supernet.pt", device=device)
+    budget, tuned = result.budget, (shared or folder) / "tuned"
     recipe = Recipe(epochs=effort.tuning, rate=TUNING_RATE, decay=5e-5, shift=2, seed=request.seed)
+    short = replace(recipe, epochs=effort.narrowing, rate=NARROWING_RATE)
     delivered = []
     chosen = {}
     narrow = None
@@ -118,38 +134,41 @@ def run_search(request: Request, folder: Path, workers: Workers, say: Say) -> tu
         for number, (one, _) in enumerate(group, 1):
             arch = one.sample.arch
             say(f"training {name} {number} of {len(group)} alone, {effort.tuning} epochs: {arch}")
-            inherited = inherit(net, arch, calibration_batches(data, arch.resolution))
-            trained.append(finished(inherited, data, recipe, folder / "tuned"))
+            inherited = inherit(result.net, arch, calibration_batches(data, arch.resolution))
+            alone = finished(inherited, data, recipe, tuned)
+            trained.append(in_form(alone, form, data, short, tuned))
         best, chosen[name] = best_alone(trained, data)
-        delivered.append(deliver(best, name, data, meter, folder))
+        delivered.append(deliver(best, name, data, meter, folder, budget, form))
         if name == "winner" and request.bits == BITS:
             say(f"training the winner on weights of {BITS} bits, {effort.narrowing} epochs")
-            short = replace(recipe, epochs=effort.narrowing, rate=NARROWING_RATE)
-            narrow = deliver_int4(best, name, data, meter, short, folder)
+            narrow = deliver_int4(best, name, data, meter, short, folder, budget)
             delivered.append(narrow.delivered)
 
     def latency(arch: Arch) -> float:
         return result.model.price(result.needs.plan(arch)).high
 
-    judge = Judge(result.budget, result.needs, lambda arch: 0.0, latency)
+    judge = Judge(budget, result.asked, lambda arch: 0.0, latency)
     mobile = best_mobilenet(grid(family, widths, resolutions), judge)
     if mobile is not None:
         epochs = effort.tuning + effort.training.largest + effort.training.epochs
         say(f"training scaled MobileNetV2 from nothing, {epochs} epochs: {mobile}")
         seed_everything(request.seed)
-        alone = finished(
-            Net(mobile).to(device), data, replace(recipe, epochs=epochs, rate=0.1), folder / "tuned"
-        )
+        alone = finished(Net(mobile).to(device), data, replace(recipe, epochs=epochs, rate=0.1), tuned)
+        alone = in_form(alone, form, data, short, tuned)
         chosen["mobilenetv2"] = best_alone([alone], data)[1]
-        delivered.append(deliver(alone, "mobilenetv2", data, meter, folder))
+        delivered.append(deliver(alone, "mobilenetv2", data, meter, folder, budget, form))
+    for network in delivered:
+        if network.beyond:
+            say(f"{network.name} is beyond the budget: {network.beyond}")
     graph = load_tflite(delivered[0].path)
-    write_project(graph, meter.engine, meter.board, folder / "c")
+    write_project(graph, meter.engine, meter.board, folder / "c", form.prefer)
     facts = {
         "board": request.board,
         "engine": request.engine,
         "data": f"{data.name}: {data.note}",
-        "budget": f"RAM {result.budget.ram:,} B, flash {result.budget.flash:,} B, "
-        f"run time {result.budget.latency or 'free'} {result.model.unit}",
+        "budget": f"RAM {budget.ram:,} B, flash {budget.flash:,} B, "
+        + (f"run time {budget.latency:,.0f} {result.model.unit}" if budget.latency else "run time free"),
+        "weights": f"{form.bits} bits" + (", trained on their grid" if form.trained else ""),
         "spaces": ", ".join(map(str, result.spaces)),
         "predicted": predicted(result, delivered[0].arch, graph),
         "scored": result.outcome.scored,
@@ -167,12 +186,12 @@ def run_search(request: Request, folder: Path, workers: Workers, say: Say) -> tu
         "history": list(result.outcome.history),
     }
     write_card(folder, f"Search on {data.name} for {request.board}", facts, delivered)
-    return result, delivered
+    return delivered
 
 
 def predicted(result: Result, arch: Arch, graph: Graph) -> str:
     """What was predicted of the network that won, in words; `graph` is it with its trained weights."""
-    need, time = result.needs(arch), result.model.price(result.needs.plan(arch))
+    need, time = result.asked(arch), result.model.price(result.needs.plan(arch))
     own = plan_of(arch, graph, result.needs.board)
     by_weights = f", {result.model.price(own).value:,.0f} by the plan for its weights" if own else ""
     return (

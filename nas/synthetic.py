@@ -39,18 +39,20 @@ def figures(size: int = 48, count: int = 2000, seed: int = 0) -> Dataset:
     return partition("figures", ("no figure", "figure"), everything, seed, note, (0.15, 0.2))
 
 
-def keywords(count: int = 1200, seed: int = 0) -> Dataset:
-    """Six tone gestures under noise, as sound through the MFCC front end: 49 x 10."""
+def keywords(count: int = 1200, seed: int = 0, noise: float = 1.0) -> Dataset:
+    """Six tone gestures under `noise` times the usual noise, through the MFCC front end: 49 x 10."""
     random = np.random.default_rng(seed)
     labels = random.integers(0, len(KEYWORDS), count)
-    sounds = [tone_gesture(int(label), random) for label in labels]
+    sounds = [tone_gesture(int(label), random, noise) for label in labels]
     features = np.stack([mfcc(sound) for sound in sounds]).astype(np.float32)[..., None]
     everything = Split(features, labels.astype(np.int64))
     made = partition("keywords", KEYWORDS, everything, seed, "synthetic tones, seeded", (0.15, 0.2))
     return replace(made, movable=TIME)
 
 
-def tone_gesture(label: int, random: np.random.Generator) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def tone_gesture(
+    label: int, random: np.random.Generator, noise: float = 1.0
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """One second of sound [16000] in [-1, 1] with gesture `label` somewhere in it."""
     length = int(random.uniform(0.4, 0.7) * RATE)
     at = np.linspace(0, 1, length)
@@ -60,7 +62,7 @@ def tone_gesture(label: int, random: np.random.Generator) -> np.ndarray[tuple[in
     pitch = random.uniform(250, 600) * 2 ** (random.uniform(0.8, 1.4) * shape)
     phase = 2 * np.pi * np.cumsum(pitch) / RATE
     voice = sum(np.sin(harmonic * phase) / harmonic for harmonic in (1, 2, 3)) * np.sin(np.pi * at) ** 0.3
-    sound = random.normal(0, random.uniform(0.01, 0.1), RATE)
+    sound = random.normal(0, noise * random.uniform(0.01, 0.1), RATE)
     start = random.integers(0, RATE - length)
     sound[start : start + length] += random.uniform(0.15, 0.5) * voice
     return np.asarray(np.clip(sound, -1, 1), np.float64)

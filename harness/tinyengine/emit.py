@@ -63,9 +63,26 @@ def _placed_port(graph: Graph, schedule: Schedule, tensor: int) -> dict[str, obj
     }
 
 
-def _port_line(what: str, index: int, p: Port) -> str:
-    text = f"{what} {index}: {p.dtype.value} {'x'.join(map(str, p.shape))}"
-    return text + (f", scale {p.scale:.9g}, zero point {p.zero_point}" if p.scale else "")
+def _port_lines(graph: Graph) -> Iterable[str]:
+    """All ports for the header's comment."""
+    kept = [("input", s.input) for s in graph.states] + [("output", s.output) for s in graph.states]
+    for what, tensors in (("input", graph.inputs), ("output", graph.outputs)):
+        for index, tensor in enumerate(tensors):
+            p = port(graph, tensor)
+            text = f"{what} {index}: {p.dtype.value} {'x'.join(map(str, p.shape))}"
+            text += f", scale {p.scale:.9g}, zero point {p.zero_point}" if p.scale else ""
+            yield text + (", state" if (what, index) in kept else "")
+
+
+def _states(graph: Graph) -> list[dict[str, object]]:
+    """Each state's ports, its place in the caller's bytes, its size and start."""
+    found: list[dict[str, object]] = []
+    at = 0
+    for state in graph.states:
+        values = {"input": state.input, "output": state.output, "start": state.start}
+        found.append({**values, "at": at, "uniform": bool((state.start == state.start.flat[0]).all())})
+        at += state.start.nbytes
+    return found
 
 
 def _traffic(graph: Graph, layer: ScheduledLayer, steps: Sequence[Step]) -> int:
@@ -170,9 +187,10 @@ def _part(
         "inputs": [_placed_port(graph, schedule, t) for t in graph.inputs],
         "outputs": [_placed_port(graph, schedule, t) for t in graph.outputs],
         "arena": max(schedule.arena, 1),
+        "states": _states(graph),
+        "state_bytes": sum(state.start.nbytes for state in graph.states),
     }
-    lines = [_port_line("input", i, port(graph, t)) for i, t in enumerate(graph.inputs)]
-    lines += [_port_line("output", i, port(graph, t)) for i, t in enumerate(graph.outputs)]
+    lines = list(_port_lines(graph))
     files[f"network{suffix}.h"] = render(
         "network.h.j2", **words, target=target, align=ALIGN, ports=lines, layers=len(calls)
     )

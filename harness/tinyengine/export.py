@@ -33,7 +33,10 @@ def export_c(
     files = {f"src/{name}": text for name, text in parts[0].files.items() if name not in HARNESS_ONLY}
     values = {
         "board": board,
-        "networks": [_words(sources, prefix) for sources, prefix in zip(parts, prefixes, strict=True)],
+        "networks": [
+            _words(sources, prefix) | {"stream": bool(graph.states)}
+            for sources, prefix, graph in zip(parts, prefixes, graphs.values(), strict=True)
+        ],
         "arena": max(sources.arena or 0 for sources in parts),
         "cflags": " ".join(parts[0].cflags),
         "flags": _flags(board, parts[0]),

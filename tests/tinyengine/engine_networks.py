@@ -39,10 +39,18 @@ class Builder:
             Tensor("input", shape, DType.INT8, Quantization((scale,), (zero_point,)))
         ]
         self.ops: list[Op] = []
+        self.inputs = [0]
         self.last = 0
 
     def shape(self, tensor: int | None = None) -> tuple[int, ...]:
         return self.tensors[self.last if tensor is None else tensor].shape
+
+    def input(self, shape: tuple[int, ...], scale: float = 0.05, zero_point: int = -3) -> int:
+        """Another network input, quantised like the first unless said otherwise."""
+        self.inputs.append(len(self.tensors))
+        quant = Quantization((scale,), (zero_point,))
+        self.tensors.append(Tensor(f"input{len(self.inputs)}", shape, DType.INT8, quant))
+        return self.inputs[-1]
 
     def constant(
         self, data: npt.NDArray[Any], dtype: DType, quant: Quantization | None = None, name: str = "c"
@@ -147,7 +155,9 @@ class Builder:
         return self.op(Softmax(), (self.last,), self.shape(), 1 / 256, -128)
 
     def graph(self, *outputs: int) -> Graph:
-        return Graph("hand_made", tuple(self.tensors), tuple(self.ops), (0,), outputs or (self.last,))
+        return Graph(
+            "hand_made", tuple(self.tensors), tuple(self.ops), tuple(self.inputs), outputs or (self.last,)
+        )
 
 
 def _same(size: int, kernel: int, stride: int) -> tuple[int, int]:

@@ -20,12 +20,14 @@ from tinyhil.harness.engine import Options
 from tinyhil.harness.model import reference
 from tinyhil.harness.model.graph import (
     Activation,
+    Add,
     Concatenation,
     Graph,
     Logistic,
     Mean,
     Mul,
     ResizeNearestNeighbor,
+    State,
     StridedSlice,
 )
 from tinyhil.harness.tinyengine import TinyEngine, schedule_graph
@@ -143,3 +145,68 @@ def test_the_commands_speak_for_themselves(tmp_path: Path) -> None:
     again = CliRunner().invoke(export_command, arguments)
     assert again.exit_code != 0
     assert "not empty" in str(again.exception)
+
+
+STREAM_DRIVER = r"""
+#include <stdio.h>
+#include "network.h"
+
+static uint8_t arena[NETWORK_ARENA_SIZE] __attribute__((aligned(NETWORK_ARENA_ALIGN)));
+static int8_t state[NETWORK_STATE_SIZE];
+
+int main(void)
+{
+    network_start(state);
+    while (fread(network_input(arena, 0), NETWORK_INPUT_0_SIZE, 1, stdin) == 1) {
+        if (network_step(arena, state) != 0) {
+            return 1;
+        }
+        fwrite(network_output(arena, 0), NETWORK_OUTPUT_0_SIZE, 1, stdout);
+    }
+    return 0;
+}
+"""
+
+
+def listening() -> Graph:
+    """The wake-word net with variables: what it kept, and a running score whose start is not uniform."""
+    b = Builder((1, 2, 1, 20), seed=24)
+    kept = b.input((1, 6, 1, 20))
+    score = b.input((1, 1, 1, 4), scale=0.1, zero_point=9)
+    window = b.op(Concatenation(1), (kept, 0), (1, 8, 1, 20))
+    last = b.op(StridedSlice((0, 2, 0, 0), (1, 8, 1, 20), (1, 1, 1, 1)), (window,), (1, 6, 1, 20))
+    b.last = window
+    b.conv(16, (3, 1))
+    b.depthwise((6, 1), pads=(0, 0, 0, 0))
+    now = b.conv(4, activation=Activation.NONE, zero_point=0)
+    after = b.op(Add(), (score, now), (1, 1, 1, 4), 0.1, 9)
+    b.op(Logistic(), (after,), (1, 1, 1, 4), 1 / 256, -128)
+    states = (
+        State(1, 1, np.full((1, 6, 1, 20), -3, np.int8)),
+        State(2, 2, np.array([[[[1, -2, 3, 4]]]], np.int8)),
+    )
+    return replace(b.graph(b.last, last, after), states=states)
+
+
+@pytest.mark.parametrize("prefer", ["speed", "ram"])
+def test_a_stream_keeps_its_state_over_many_calls(prefer: str, tmp_path: Path) -> None:
+    graph = listening()
+    files = export_c({"stream": graph}, NATIVE, Options(prefer=prefer))
+    assert "network_step" in files["README.md"]
+    assert "network_start" in files["src/main.c"]
+    for name, text in files.items():
+        if name.startswith("src/") and name != "src/main.c":
+            (tmp_path / Path(name).name).write_text(text)
+    (tmp_path / "driver.c").write_text(STREAM_DRIVER)
+    sources = sorted(p.name for p in tmp_path.glob("*.c"))
+    subprocess.run(
+        ["cc", *WARNINGS, "-O1", "-fsanitize=address,undefined", "-o", "net", *sources],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    frames = [random_inputs(graph, seed)[0] for seed in range(7)]
+    data = b"".join(frame.tobytes() for frame in frames)
+    answers = subprocess.run([tmp_path / "net"], input=data, capture_output=True, check=True).stdout
+    states = [state.start for state in graph.states]
+    for at, frame in enumerate(frames):
+        score, *states = reference.run(graph, [frame, *states])
+        assert answers[4 * at : 4 * at + 4] == score.tobytes()

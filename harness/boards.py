@@ -160,8 +160,16 @@ def boards_folder() -> Path:
 @cache
 def all_boards() -> Mapping[str, Board]:
     """Every board kind by name."""
-    files = sorted(boards_folder().glob("*.toml"))
-    return {path.stem: parse_board(path.stem, tomllib.loads(path.read_text())) for path in files}
+    return {
+        path.stem: parse_board(path.stem, _table(path)) for path in sorted(boards_folder().glob("*.toml"))
+    }
+
+
+def _table(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"board {path.stem}: {path} is not valid TOML: {error}") from error
 
 
 def get_board(name: str) -> Board:

@@ -35,7 +35,7 @@ def table_lines(table: Table, width: int) -> list[str]:
     """The table as lines of text of at most `width` characters."""
     stream = StringIO()
     Console(file=stream, width=width, color_system=None).print(table)
-    return stream.getvalue().rstrip().splitlines()
+    return [line.rstrip() for line in stream.getvalue().rstrip().splitlines()]
 
 
 def _row(record: Measurement) -> list[str]:

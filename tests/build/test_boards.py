@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tinyhil.errors import UsageError
+from tinyhil.harness import boards
 from tinyhil.harness.boards import Board, all_boards, boards_folder, get_board, parse_board
 from tinyhil.harness.build.project import templates_folder
 
@@ -111,6 +112,13 @@ def test_a_missing_key_is_named(key: str) -> None:
     del table[key]
     with pytest.raises(UsageError, match=key):
         parse_board("mine", table)
+
+
+def test_a_file_that_is_no_toml_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.toml").write_text('title = "no closing quote\n')
+    monkeypatch.setattr(boards, "boards_folder", lambda: tmp_path)
+    with pytest.raises(UsageError, match=r"board mine: .*mine\.toml is not valid TOML"):
+        boards.all_boards.__wrapped__()  # type: ignore[attr-defined]
 
 
 def test_fast_memory_must_be_one_of_the_regions() -> None:

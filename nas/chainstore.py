@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from tinyhil.harness.settings import load_settings
 from tinyhil.harness.tinyengine.choose import Option
 from tinyhil.nas.prices import Conditions, Found, Price
 
@@ -27,6 +28,11 @@ T = TypeVar("T")
 _WAIT = 30.0  # seconds for another process that is writing
 _KEPT = 30 * 24 * 3600.0  # seconds for which the files of other versions stay
 _ASKED = 500  # chains in one question: SQLite bounds the variables of a statement
+
+
+def chains_folder() -> Path:
+    """Where the user's cache keeps chains."""
+    return load_settings(Path.cwd()).cache / "chains"
 
 
 class ChainStore:

@@ -16,13 +16,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tinyhil.harness.boards import Board
+from tinyhil.harness.engine import Options
 from tinyhil.nas.arch import Arch
+from tinyhil.nas.chainstore import ChainStore, chains_folder
 from tinyhil.nas.choosing import choose
 from tinyhil.nas.codesize import CodeSizes, learn
 from tinyhil.nas.latency import Report, evaluate, evaluate_baselines, fit
 from tinyhil.nas.meter import Measured, Meter
 from tinyhil.nas.planlatency import PlanModel, describe_by, evaluate_plan, fit_plan
 from tinyhil.nas.planning import EngineNeeds
+from tinyhil.nas.prices import Conditions
 from tinyhil.nas.space import Family, grid
 
 FAMILY = Family(
@@ -81,7 +84,7 @@ def check(
     source: PlanModel | None = None,
 ) -> PlanModel:  # fmt: skip
     """Measures, prints the tables, and gives the model; with `source`, one moved from that board."""
-    needs = EngineNeeds(board)
+    needs = EngineNeeds(board, store=ChainStore(chains_folder(), Conditions(board.core, Options())))
     pool, others = drawn(seed)
     known = meter(choose(pool, learned, describe_by(needs.plan, board)))
     checks = meter(others[:judged])
@@ -107,7 +110,7 @@ def curve(
 ) -> None:
     """Measures `measured` networks and prints how good the model is when it learned from few of them: from
     the most telling ones, and from any. Each seed draws three quarters of the measured ones to take from."""
-    needs = EngineNeeds(board)
+    needs = EngineNeeds(board, store=ChainStore(chains_folder(), Conditions(board.core, Options())))
     pool, others = drawn(seed)
     known = {one.sample.arch: one for one in meter(pool[:measured])}
     checks = meter(others[:judged])

@@ -53,11 +53,11 @@ class ProcessCrew:
 
 @contextmanager
 def open_needs(
-    board: Board, options: Options | None = None, workers: int = 1, cache: Path | None = None
+    board: Board, options: Options | None = None, workers: int | None = None, cache: Path | None = None
 ) -> Iterator[EngineNeeds]:
-    """`EngineNeeds` on `workers` cores that keeps what it learns of chains in the folder `cache`. Afterwards
-    it still answers, in this process."""
-    options = options or Options()
+    """`EngineNeeds` on `workers` cores (all there are, if None) that keeps what it learns of chains in the
+    folder `cache`. Afterwards it still answers, in this process."""
+    options, workers = options or Options(), workers or os.cpu_count() or 1
     with TemporaryDirectory(prefix="tinyhil-chains-") as folder:
         place = folder if cache is None else cache
         store = ChainStore(Path(place), Conditions(board.core, options))

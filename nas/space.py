@@ -204,13 +204,17 @@ def sample_spaces(
     count: int = 200,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    prepare: Callable[[Sequence[Arch]], None] = lambda archs: None,
 ) -> tuple[Sampled, ...]:
     """`count` networks of each space with their needs. A space's draw depends on `seed` and its own
-    name only, so adding spaces changes none of the others."""
+    name only, so adding spaces changes none of the others. `prepare` is told of a space's networks before
+    `needs` is asked."""
     found = []
     for number, space in enumerate(spaces):
         source = random.Random(f"{seed} {space}")
-        found.append(Sampled(space, tuple(needs(space.sample(source)) for _ in range(count))))
+        drawn = [space.sample(source) for _ in range(count)]
+        prepare(drawn)
+        found.append(Sampled(space, tuple(map(needs, drawn))))
         if progress is not None:
             progress(number + 1, len(spaces))
     return tuple(found)

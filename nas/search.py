@@ -143,19 +143,15 @@ class Search:
     say: Say = print
     progress: Progress | None = None
     device: torch.device = CPU
-<<<<<<< HEAD
-    needs: EngineNeeds | None = None
-=======
     bits: int = 8
     final: Meter | None = None
     shared: Path | None = None
->>>>>>> af06062dd5a4f670ca374f998220f76da7904fd1
 
     def run(self) -> Result:
         """All steps; those whose results are in the folder are not done again."""
         self.folder.mkdir(parents=True, exist_ok=True)
         every = grid(self.family, self.widths, self.resolutions)
-        needs = self.needs or EngineNeeds(self.board)
+        needs = EngineNeeds(self.board)
         samples, held_out = self.measure_samples(every, needs)
         needs = self.with_overheads(needs, [*samples, *held_out])
         unit = samples[0].unit
@@ -190,11 +186,7 @@ class Search:
             holder[0] = fit_plan(known, needs.plan, self.engine, self.board)
             return True
 
-<<<<<<< HEAD
-        judge = Judge(budget, needs, inherited, latency, needs.prepare)
-=======
         judge = Judge(budget, asked, inherited, latency)
->>>>>>> af06062dd5a4f670ca374f998220f76da7904fd1
         outcome = evolve(
             spaces, judge, self.effort.evolution, self.folder / "evolution.json", remeasure, self._generation
         )
@@ -229,7 +221,7 @@ class Search:
         def ask(arch: Arch) -> Need:
             return replace(asked(arch), latency=model.price(needs.plan(arch)).high)
 
-        sampled = sample_spaces(every, ask, effort.stage1, effort.seed, prepare=needs.prepare)
+        sampled = sample_spaces(every, ask, effort.stage1, effort.seed)
         limits = (budget.ram, budget.flash, effort.minimum, budget.latency)
         pick(sampled, *limits)  # says why, if there is none
         ranked = rank(sampled, *limits)
@@ -249,7 +241,6 @@ class Search:
         pool = [source.choice(spaces).sample(source) for _ in range(effort.pool)]
         pool = list(dict.fromkeys(pool))
         held_out = pool[: effort.held_out]
-        needs.prepare(pool)
         chosen = choose(pool[effort.held_out :], effort.measured, describe_by(needs.plan, self.board))
         self.say(f"measuring {len(chosen)} networks on {self.board.name}, and {len(held_out)} held out")
         return self.meter(chosen), self.meter(held_out)

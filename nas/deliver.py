@@ -62,10 +62,11 @@ class Delivered:
 def deliver(
     net: Net, name: str, data: Dataset, meter: HarnessMeter, folder: Path, budget: Budget, form: Form = INT8
 ) -> Delivered:
-    """`net` quantised on training images, written to `folder`, measured bit for bit, judged on the
-    test part."""
+    """`net` quantised on training images, written to `folder` with its float weights, measured bit for
+    bit, judged on the test part."""
     graph = written(net, name, data, form.bits)
     path = write_graph(graph, folder / f"{name}.tflite")
+    save_weights(net, folder / f"{name}.pt")
     measured = measured_from(net.arch, meter.record(meter.case(path, form.prefer)))
     test = at_resolution(data.test, net.arch.resolution)
     right = accuracy(net, test), int8_accuracy(graph, test)
@@ -104,10 +105,15 @@ def finished(net: Net, data: Dataset, recipe: Recipe, folder: Path) -> Net:
         return net.eval()
     net = tune(net, resized(data, net.arch.resolution), recipe)
     folder.mkdir(parents=True, exist_ok=True)
+    save_weights(net, path)
+    return net
+
+
+def save_weights(net: Net, path: Path) -> None:
+    """The weights and statistics of `net` as a file, whole or not at all."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     torch.save(net.state_dict(), part)
     part.replace(path)
-    return net
 
 
 def best_alone(nets: Sequence[Net], data: Dataset) -> tuple[Net, float]:

@@ -22,6 +22,11 @@ _count = click.IntRange(1)
     help="Written out, a name of the zoo, or a search's folder: its winner. The head takes the place of its "
     "classifier.",
 )
+@click.option(
+    "--weights",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What its backbone begins with: winner.pt of a search, if --arch is that search's.",
+)
 @click.option("--size", help="Pictures' size, if not the architecture's: 64, or height x width as in 48x64.")
 @click.option("--board", default="stm32f746", show_default=True, help="The board it is for.")
 @click.option("--engine", default="tinyengine", show_default=True, help="The engine that will run it.")

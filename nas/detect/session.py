@@ -40,7 +40,7 @@ Say = Callable[[str], None]
 class Request:
     """What is asked. `data` is a folder in VOC's layout or `synthetic`; `arch` any architecture, whose
     classifier gives way to the head; `pictures` of the test part also run on the board; `limit` is a
-    number of pictures per list."""
+    number of pictures per list; `weights` a file that the backbone begins with."""
 
     data: str
     arch: Arch
@@ -56,6 +56,7 @@ class Request:
     seed: int = 0
     emulate: bool = True
     device: str = "cpu"
+    weights: Path | None = None
 
 
 def run_detection(ask: Request, folder: Path, say: Say) -> dict[str, Any]:
@@ -90,7 +91,8 @@ def run_detection(ask: Request, folder: Path, say: Say) -> dict[str, Any]:
     record = measured(runner, path, head, shown, engine, board)
     facts = {
         "data": data.note, "classes": list(data.classes), "test_pictures": len(data.test), "seed": ask.seed,
-        "epochs": ask.epochs, "architecture": str(net.arch), "macs": cost.macs(net.arch),
+        "epochs": ask.epochs, "began_with": ask.weights and ask.weights.name,
+        "architecture": str(net.arch), "macs": cost.macs(net.arch),
         "weights": cost.weights(net.arch), "head": asdict(head),
         **_precision("float", judged, data.classes), **_precision("int8", int8, data.classes),
         "grids_by": reference, "pictures_on_board": len(shown),
@@ -120,13 +122,15 @@ def trained(ask: Request, head: Head, scenes: Scenes, folder: Path, say: Say) ->
     arch, recipe = detector_arch(ask.arch, head), Recipe(ask.epochs, batch=32, rate=0.02, seed=ask.seed)
     digest = hashlib.sha256(repr((str(arch), head, recipe, scenes.things)).encode())
     digest.update(scenes.images.tobytes())
+    if ask.weights is not None:
+        digest.update(ask.weights.read_bytes())
 
     def progress(done: int, of: int, loss: float) -> None:
         if done % max(1, of // 10) == 0:
             say(f"training: epoch {done} of {of}, loss {loss:.2f}")
 
     file, device = folder / f"{digest.hexdigest()[:16]}.pt", pick_device(ask.device)
-    return train_detector(arch, head, scenes, recipe, progress, file, device)
+    return train_detector(arch, head, scenes, recipe, progress, file, device, ask.weights)
 
 
 def measured(

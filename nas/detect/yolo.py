@@ -170,12 +170,15 @@ def train_detector(
     progress: Progress | None = None,
     checkpoint: Path | None = None,
     device: torch.device = CPU,
+    weights: Path | None = None,
 ) -> Net:
-    """A detector trained from nothing on `scenes`, half of them mirrored in each epoch; in evaluation mode.
-    `checkpoint` keeps the state after every epoch: training that was stopped goes on there, with the same
-    result."""
+    """A detector trained on `scenes`, half of them mirrored in each epoch; in evaluation mode. The file
+    `weights` is what its backbone begins with; without it, with nothing. `checkpoint` keeps the state after
+    every epoch: training that was stopped goes on there, with the same result."""
     seed_everything(recipe.seed)
     net = Net(arch)
+    if weights is not None:
+        load_backbone(net, weights)
     torch.nn.init.normal_(net.fc.weight, std=0.01)
     with torch.no_grad():
         net.fc.bias.zero_().view(len(head.anchors), -1)[:, 4] = -4.0  # at first nothing is anywhere
@@ -206,6 +209,17 @@ def train_detector(
         if progress is not None:
             progress(epoch + 1, recipe.epochs, total / len(scenes))
     return net.eval()
+
+
+def load_backbone(net: Net, path: Path) -> None:
+    """Give `net` the weights and statistics in `path` for all but its last layer, at whatever resolution
+    they were trained. UsageError where they are those of another architecture."""
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        backbone = {name: state[name] for name in net.state_dict() if not name.startswith("fc.")}
+        net.load_state_dict(backbone, strict=False)
+    except Exception as error:  # torch raises many kinds for a file that is none of its own
+        raise UsageError(f"{path} does not hold weights of {net.arch}: {error}") from error
 
 
 def _chosen(plain: Targets, turned: Targets, part: torch.Tensor, turn: torch.Tensor) -> Targets:

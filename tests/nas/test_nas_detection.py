@@ -38,6 +38,7 @@ torch = pytest.importorskip("torch", reason="needs PyTorch: pip install '.[nas]'
 pytest.importorskip("PIL", reason="needs Pillow: pip install '.[nas]'")
 
 from tinyhil.nas.arch import parse  # noqa: E402
+from tinyhil.nas.deliver import save_weights  # noqa: E402
 from tinyhil.nas.detect.commands import detect  # noqa: E402
 from tinyhil.nas.detect.device import as_found  # noqa: E402
 from tinyhil.nas.detect.synthetic import write_shapes  # noqa: E402
@@ -46,11 +47,13 @@ from tinyhil.nas.detect.yolo import (  # noqa: E402
     anchors_of,
     detector_arch,
     float_boxes,
+    load_backbone,
     targets_of,
     train_detector,
     yolo_loss,
 )
 from tinyhil.nas.size import Size, square  # noqa: E402
+from tinyhil.nas.torchnet import Net  # noqa: E402
 from tinyhil.nas.train import Recipe  # noqa: E402
 from tinyhil.nas.voc import voc  # noqa: E402
 
@@ -268,6 +271,24 @@ def test_what_is_wanted_of_a_grid_follows_it_to_its_device() -> None:
     assert {getattr(wanted, part.name).device for part in dataclasses.fields(wanted)} == {meta}
 
 
+def test_a_backbone_begins_with_weights_of_the_same_architecture_at_any_size(tmp_path: Path) -> None:
+    file, rest = tmp_path / "winner.pt", "s8 k3e1 | k3e2:16/2"
+    classifier, detector = Net(parse(f"r16 | {rest} | fc4")), Net(parse(f"r32x24 | {rest} | grid18"))
+    save_weights(classifier, file)
+    head = detector.fc.weight.clone()
+    load_backbone(detector, file)
+    known = classifier.state_dict()
+    for name, value in detector.state_dict().items():
+        assert name.startswith("fc.") or torch.equal(value, known[name]), name
+    assert torch.equal(detector.fc.weight, head)
+    for other in (f"r32 | {rest} k3e2 | grid18", "r32 | s8 k3e1 | k3e3:16/2 | grid18"):
+        with pytest.raises(UsageError, match=r"winner\.pt does not hold weights of r32"):
+            load_backbone(Net(parse(other)), file)
+    file.write_bytes(b"no weights")
+    with pytest.raises(UsageError, match="does not hold weights"):
+        load_backbone(detector, file)
+
+
 def test_training_learns_and_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     data = voc(write_shapes(tmp_path, 24, 4, size=32), square(32))
     head = Head(anchors_of(data.train, 2), data.classes)
@@ -295,13 +316,16 @@ def test_the_command_delivers_a_detector_whose_boxes_the_emulated_board_finds(tm
     winner = {"name": "winner", "architecture": "r16 w0.5 | s8 k3e1 | k3e2:16/2 | fc4"}
     (tmp_path / "search").mkdir()
     (tmp_path / "search" / "card.json").write_text(json.dumps({"networks": [winner]}))
+    save_weights(Net(parse(winner["architecture"])), tmp_path / "search" / "winner.pt")
     arguments = ["--data", "synthetic", "--limit", "24", "--arch", str(tmp_path / "search"),
+                 "--weights", str(tmp_path / "search" / "winner.pt"),
                  "--size", "32x24", "--epochs", "4", "--threshold", "0.001", "--anchors", "2", "--boxes", "8",
                  "--pictures", "2", "--out", str(tmp_path)]  # fmt: skip
     shown = CliRunner().invoke(detect, arguments, catch_exceptions=False)
     assert shown.exit_code == 0, shown.output
     card = json.loads((tmp_path / "card.json").read_text())
     assert card["mode"] == "qemu"
+    assert card["began_with"] == "winner.pt"
     assert card["architecture"] == "r32x24 w0.5 | s8 k3e1 | k3e2:16/2 | grid18"
     assert card["data"] == "synthetic shapes, seeded"
     assert 0 < card["boxes_instructions"] < card["instructions"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -178,3 +179,43 @@ def test_predictions_are_judged_on_networks_not_learned_from(
     said = capsys.readouterr().out
     for row in ("2 networks, chosen", "2 networks, any", "3 networks, chosen", "3 networks, any"):
         assert row in said
+
+
+def test_what_is_beyond_the_budget_is_said_in_words() -> None:
+    pytest.importorskip("torch", reason="needs PyTorch: pip install '.[nas]'")
+    from tinyhil.nas.evolution import Budget
+    from tinyhil.nas.search import beyond
+
+    one = replace(measure(networks(1, 1)[0]), ram=1100, flash=2500)
+    assert beyond(one, Budget(1100, 2500, None)) == ""
+    assert beyond(one, Budget(1000, 2000, None)) == (
+        "RAM 1,100 B where 1,000 are allowed (+10.0%), flash 2,500 B where 2,000 are allowed (+25.0%)"
+    )
+    assert beyond(one, Budget(1100, 2500, 1.0)).startswith("run time ")
+
+
+def test_a_search_for_narrow_weights_reckons_with_what_their_firmware_takes(tmp_path: Path) -> None:
+    """Firmware of four bits that takes 900 bytes more code, 300 more RAM, and half of the weights."""
+    pytest.importorskip("torch", reason="needs PyTorch: pip install '.[nas]'")
+    from tiny_search import BOARD, a_search, straw_meter
+
+    from tinyhil.nas import cost
+    from tinyhil.nas.planning import EngineNeeds
+    from tinyhil.nas.space import grid
+
+    def narrow(archs: Sequence[Arch]) -> list[Measured]:
+        return [
+            replace(one, ram=one.ram + 300, flash=one.flash + 900 - cost.weights(one.sample.arch) // 2)
+            for one in straw_meter(archs)
+        ]
+
+    found = replace(a_search(tmp_path), bits=4, final=narrow)
+    spaces = grid(found.family, found.widths, found.resolutions)
+    samples = straw_meter([space.sample(random.Random(at)) for at, space in enumerate(spaces)])
+    needs = found.with_overheads(EngineNeeds(BOARD), samples)
+    asked = found.in_form(needs, samples[:2])
+    for one in narrow([one.sample.arch for one in samples]):
+        need = asked(one.sample.arch)
+        assert need.ram >= one.ram
+        assert 0 <= need.flash - one.flash <= 1
+    assert replace(found, final=None).in_form(needs, samples) is needs

@@ -59,13 +59,18 @@ def sealed(data: Dataset) -> Dataset:
     return replace(data, test=cast(Split, Sealed()))
 
 
-def tiny_search(folder: Path, say: Callable[[str], None] = lambda text: None) -> Result:
-    """The search in `folder`, or what is left of it."""
+def a_search(folder: Path, say: Callable[[str], None] = lambda text: None) -> Search:
+    """The search in `folder`."""
     return Search(
         sealed(figures(16, 200)), FAMILY, (0.5, 1.0), (12, 16),
         Limits(64_000, 200_000, None, 400_000.0), BOARD, "tinyengine", folder, straw_meter, EFFORT, say,
         ticker(say, 0.0),
-    ).run()  # fmt: skip
+    )  # fmt: skip
+
+
+def tiny_search(folder: Path, say: Callable[[str], None] = lambda text: None) -> Result:
+    """What it finds, or what is left of it to find."""
+    return a_search(folder, say).run()
 
 
 if __name__ == "__main__":

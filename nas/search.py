@@ -146,12 +146,13 @@ class Search:
     bits: int = 8
     final: Meter | None = None
     shared: Path | None = None
+    planner: EngineNeeds | None = None
 
     def run(self) -> Result:
         """All steps; those whose results are in the folder are not done again."""
         self.folder.mkdir(parents=True, exist_ok=True)
         every = grid(self.family, self.widths, self.resolutions)
-        needs = EngineNeeds(self.board)
+        needs = self.planner or EngineNeeds(self.board)
         samples, held_out = self.measure_samples(every, needs)
         needs = self.with_overheads(needs, [*samples, *held_out])
         unit = samples[0].unit
@@ -186,7 +187,7 @@ class Search:
             holder[0] = fit_plan(known, needs.plan, self.engine, self.board)
             return True
 
-        judge = Judge(budget, asked, inherited, latency)
+        judge = Judge(budget, asked, inherited, latency, needs.prepare)
         outcome = evolve(
             spaces, judge, self.effort.evolution, self.folder / "evolution.json", remeasure, self._generation
         )
@@ -221,7 +222,7 @@ class Search:
         def ask(arch: Arch) -> Need:
             return replace(asked(arch), latency=model.price(needs.plan(arch)).high)
 
-        sampled = sample_spaces(every, ask, effort.stage1, effort.seed)
+        sampled = sample_spaces(every, ask, effort.stage1, effort.seed, prepare=needs.prepare)
         limits = (budget.ram, budget.flash, effort.minimum, budget.latency)
         pick(sampled, *limits)  # says why, if there is none
         ranked = rank(sampled, *limits)
@@ -241,6 +242,7 @@ class Search:
         pool = [source.choice(spaces).sample(source) for _ in range(effort.pool)]
         pool = list(dict.fromkeys(pool))
         held_out = pool[: effort.held_out]
+        needs.prepare(pool)
         chosen = choose(pool[effort.held_out :], effort.measured, describe_by(needs.plan, self.board))
         self.say(f"measuring {len(chosen)} networks on {self.board.name}, and {len(held_out)} held out")
         return self.meter(chosen), self.meter(held_out)

@@ -10,6 +10,8 @@ from tinyhil.harness.model.graph import Graph
 from tinyhil.harness.model.tflite_reader import load_tflite
 from tinyhil.harness.sweep.workers import Workers
 from tinyhil.nas.arch import Arch
+from tinyhil.nas.chainstore import chains_folder
+from tinyhil.nas.crew import open_needs
 from tinyhil.nas.data import Dataset
 from tinyhil.nas.datasets import load
 from tinyhil.nas.deliver import (
@@ -118,11 +120,12 @@ def run_search(
     usual = (form.bits, form.prefer) == (INT8.bits, INT8.prefer)
     limits = Limits(request.ram, request.flash, request.milliseconds, request.count)
     say(f"{data.name}: {data.note}; {len(data.train)} to train, {len(data.valid)} to choose by")
-    found = Search(
-        data, family, widths, resolutions, limits, meter.board, request.engine, folder, meter, effort, say,
-        ticker(say), device, form.bits, None if usual else meter_of(form.bits, form.prefer), shared,
-    )  # fmt: skip
-    result = found.run()
+    with open_needs(meter.board, cache=chains_folder()) as planner:
+        result = Search(
+            data, family, widths, resolutions, limits, meter.board, request.engine, folder, meter, effort,
+            say, ticker(say), device, form.bits, None if usual else meter_of(form.bits, form.prefer), shared,
+            planner,
+        ).run()  # fmt: skip
     budget, tuned = result.budget, (shared or folder) / "tuned"
     recipe = Recipe(epochs=effort.tuning, rate=TUNING_RATE, decay=5e-5, shift=2, seed=request.seed)
     short = replace(recipe, epochs=effort.narrowing, rate=NARROWING_RATE)

@@ -87,8 +87,9 @@ def fit_plan(
 
     Prices are learned from what each network's firmware really ran, where the measurement says so; the
     interval is that of predictions from `plan`, as others will be made. With `source`, the model of another
-    board, its prices times a common factor are the prior: then ten networks are enough. They cannot show the
-    result to be surer than `source`, so its interval is not narrower.
+    board, its prices times a common factor are the prior: then ten networks are enough. So few say little of
+    what the counts cannot tell on networks of other sizes; `source` knows, so its spread is added (as errors
+    are: the root of the sum of squares).
     """
     if len(measured) < 2:
         raise UsageError(f"a latency model needs at least two measured networks, here are {len(measured)}")
@@ -105,7 +106,7 @@ def fit_plan(
         ]
     # The conformal quantile: with n left-out errors, the ceil(coverage*(n+1))-th smallest of them.
     rank = min(int(np.ceil(coverage * (len(errors) + 1))), len(errors)) - 1
-    spread = max(float(sorted(errors)[rank]), source.spread if source is not None else 0.0)
+    spread = float(np.hypot(sorted(errors)[rank], source.spread if source is not None else 0.0))
     return PlanModel(
         engine, board.name, measured[0].unit, caches, prices, default, spread, coverage, len(measured)
     )

@@ -63,6 +63,7 @@ def test_five_networks_move_the_prices_to_another_board() -> None:
     held_out = [elsewhere(arch) for arch in networks(20, 2)]
     moved = fit_plan([elsewhere(arch) for arch in networks(5, 8)], plan, "e", OTHER, source=source)
     assert (moved.board, moved.samples) == (OTHER.name, 5)
+    assert moved.spread > source.spread, "five networks make nothing surer"
     assert evaluate_plan(moved, held_out, plan).mape <= 0.05
     assert evaluate_plan(source, held_out, plan).mape > 0.2
 

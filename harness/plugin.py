@@ -8,26 +8,22 @@ from __future__ import annotations
 
 import inspect
 from argparse import ArgumentError
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tinyhil.errors import TinyhilError, files_told
+from tinyhil.harness.pytest_fixtures import EXIT_BENCH_ONLY, SESSION
+from tinyhil.harness.pytest_fixtures import board as board
+from tinyhil.harness.pytest_fixtures import dut as dut
+from tinyhil.harness.pytest_fixtures import firmware as firmware
+from tinyhil.harness.pytest_fixtures import measure as measure
 from tinyhil.harness.settings import DEFAULT_RULES, Settings, load_settings, override
 
 if TYPE_CHECKING:
-    from tinyhil.harness.boards import Board
-    from tinyhil.harness.build.firmware import Firmware
-    from tinyhil.harness.engine import Options
     from tinyhil.harness.pytest_items import HilSession
-    from tinyhil.harness.targets.target import Job, RawRun
-    from tinyhil.results.record import Measurement
-
-EXIT_BENCH_ONLY = 10  # every failure of the session was the bench's, none the network's
-
-SESSION = pytest.StashKey["HilSession"]()
 
 
 class BoardTaken:
@@ -186,9 +182,6 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     return collector
 
 
-# --- fixtures for the user's own tests -------------------------------------------------------------
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Tests that use `board` (or what stands on it) run once per --board; without one they skip.
     A test that parametrises `board` itself is left alone."""
@@ -197,63 +190,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         session = metafunc.config.stash.get(SESSION, None)
         names = session.runner.settings.boards if session else ()
         metafunc.parametrize("board", names, indirect=True, scope="session")
-
-
-@pytest.fixture(scope="session")
-def board(request: pytest.FixtureRequest) -> Board:
-    """The board kind under test, one of --board."""
-    from tinyhil.harness.boards import get_board
-
-    return get_board(request.param)
-
-
-@pytest.fixture
-def firmware(request: pytest.FixtureRequest, board: Board) -> Callable[..., Firmware]:
-    """`firmware(model, engine="tinyengine") -> Firmware`: generated and built, from the cache if known."""
-    session = request.config.stash[SESSION]
-
-    def make(model: str | Path, engine: str = "tinyengine", options: Options | None = None) -> Firmware:
-        return session.runner.firmware(session.case(_model_path(request, model), engine, board, options))
-
-    return make
-
-
-@pytest.fixture
-def dut(request: pytest.FixtureRequest, board: Board) -> Callable[[Firmware, Job], RawRun]:
-    """`dut(firmware, job) -> RawRun`: flashed or booted, greeted, run."""
-    from tinyhil.harness.deadline import Deadline
-
-    runner = request.config.stash[SESSION].runner
-
-    def run(firmware: Firmware, job: Job) -> RawRun:
-        return runner.target(board).run(firmware, job, Deadline.after(runner.settings.timeout))
-
-    return run
-
-
-@pytest.fixture
-def measure(request: pytest.FixtureRequest, board: Board) -> Callable[..., Measurement]:
-    """`measure(model, engine="tinyengine") -> Measurement`: a good one; anything else fails the test."""
-    session = request.config.stash[SESSION]
-    marker = request.node.get_closest_marker("budget")
-
-    def run(model: str | Path, engine: str = "tinyengine", options: Options | None = None) -> Measurement:
-        try:
-            record = session.measure(session.case(_model_path(request, model), engine, board, options))
-            session.judge(record, marker.kwargs if marker else {})
-        except TinyhilError as error:
-            if error.exit_code == EXIT_BENCH_ONLY:
-                raise
-            pytest.fail(str(error), pytrace=False)
-        return record
-
-    return run
-
-
-def _model_path(request: pytest.FixtureRequest, model: str | Path) -> Path:
-    path = Path(model)
-    beside = request.path.parent / path
-    return beside if beside.exists() else request.config.rootpath / path
 
 
 # --- the end of a session --------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from tinyhil.harness.boards import Board, get_board
 from tinyhil.harness.engine import Engine, Options
 from tinyhil.harness.engines import get_engine, table_of
 from tinyhil.harness.measure import Case, Network
-from tinyhil.harness.plugin import SESSION
+from tinyhil.harness.pytest_fixtures import SESSION
 from tinyhil.harness.runner import Runner
 from tinyhil.results.budget import check_budget
 from tinyhil.results.compare import Finding, compare

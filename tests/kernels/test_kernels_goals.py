@@ -71,6 +71,10 @@ GOALS = (
     Goal("depthwise 7x7, 8x8x64", Block(), _depthwise((8, 8, 64), 7), 1.4),
     Goal("fully connected 640->128", Dense(), _conv((1, 1, 640), 128), 1.15),
     Goal("fully connected 128->128", Dense(), _conv((1, 1, 128), 128), 1.15),
+    Goal("fully connected 127->35", Dense(), _conv((1, 1, 127), 35), 1.15),
+    Goal("fully connected 250->65", Dense(), _conv((1, 1, 250), 65), 1.15),
+    Goal("fully connected 257->127", Dense(), _conv((1, 1, 257), 127), 1.15),
+    Goal("fully connected 65->64", Dense(), _conv((1, 1, 65), 64), 1.15, held=1.16),
 )
 
 

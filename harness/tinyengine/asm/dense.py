@@ -1,6 +1,6 @@
-"""Fully-connected layers: the packed weights, and the layer's function around the micro-kernel of
-dense_pass.py. The input is widened to 16-bit pairs first, or, where its size is a multiple of four, on the
-way."""
+"""Fully-connected layers: the packed weights, and the layer's function around the micro-kernels of
+own_products.py and dense_pass.py. The input is widened to 16-bit pairs first, or, where its size is a
+multiple of four, on the way."""
 
 from __future__ import annotations
 
@@ -13,62 +13,54 @@ import numpy.typing as npt
 
 from tinyhil.harness.tinyengine.asm.dense_pass import DensePass, Registers
 from tinyhil.harness.tinyengine.asm.emit import c_file
-from tinyhil.harness.tinyengine.asm.expand import pair_order
 from tinyhil.harness.tinyengine.asm.gemm import recipe_of
-from tinyhil.harness.tinyengine.asm.post import Post, as_int32, is_uniform, offset, words
+from tinyhil.harness.tinyengine.asm.own_products import Fours, OwnProducts
+from tinyhil.harness.tinyengine.asm.post import as_int32, is_uniform, offset, words
 from tinyhil.harness.tinyengine.asm.requant import Proved, Recipe, live_bias
 from tinyhil.harness.tinyengine.ctext import c_array, safe_comment
 from tinyhil.harness.tinyengine.kernel import Candidate, Code, Target
 from tinyhil.harness.tinyengine.work import ConvWork, Work
 
-
-def split(channels: int, wide: int) -> list[tuple[int, int]]:
-    """Outputs at a time and how many times: `wide` as often as possible, then the rest."""
-    turns, rest = divmod(channels, wide)
-    return [(n, times) for n, times in ((wide, turns), (rest, 1)) if n and times]
+Passes = Sequence[tuple[DensePass, int]]  # micro-kernels, and the turns of each
 
 
 def pack(
-    weights: npt.NDArray[np.int8],
-    bias: npt.NDArray[np.int64],
-    order: npt.NDArray[np.intp],
-    recipe: Recipe,
-    wide: int,
-    input_bytes: int,
+    weights: npt.NDArray[np.int8], bias: npt.NDArray[np.int64], recipe: Recipe, passes: Passes
 ) -> npt.NDArray[np.int32]:
-    """The stream of each micro-kernel, one after the other; `weights` [channels, inputs], `order` as in
-    gemm.pack."""
-    channels, fours = weights.shape[0], order.shape[0] // 2 * 2
-    padded = np.zeros((channels + channels % 2, weights.shape[1] + 1), np.int64)
-    padded[:channels, :-1] = weights
-    lanes = padded[:, order]  # [channels, pairs of inputs, 2]
-    own = (lanes[:, 0:fours:2] * lanes[:, 1:fours:2]).sum(axis=(1, 2))  # of each channel's weights
-    both = 256 * lanes[1::2] + lanes[::2] & 0xFFFF
-    packed = both[..., 0] | both[..., 1] << 16  # [pairs of channels, pairs of inputs]
-    proved, post, uniform = isinstance(recipe, Proved), Post.of(recipe), is_uniform(recipe)
+    """The stream of each pass, one after the other; `weights` [channels, inputs], `bias` [channels]."""
+    channels, inputs = weights.shape
+    fours = np.zeros((channels, (inputs + 3) // 4, 4), np.int64)
+    fours.reshape(channels, -1)[:, :inputs] = weights
+    products = (fours[..., 0::2] * fours[..., 1::2]).sum(axis=(1, 2))  # of each channel's own weights
+    proved, uniform = isinstance(recipe, Proved), is_uniform(recipe)
     stream: list[int] = []
     first = 0
-    for outputs, turns in split(channels, wide):
-        stream.append(input_bytes)
+    for p, turns in passes:
+        stream.append((fours.shape[1] - p.fours.rest) * (4 if p.direct else 8))
         if uniform:
-            stream += [*([offset(recipe, 0)] if proved else []), *words(recipe, 0, post)]
+            stream += [*([offset(recipe, 0)] if proved else []), *words(recipe, 0, p.post)]
         for _ in range(turns):
-            after = first + outputs
-            pairs = [(c, min(c + 1, channels - 1)) for c in range(first, after, 2)]
-            for even, odd in pairs:
-                alone = 0 if even == odd else 256 * int(bias[odd]) + offset(recipe, odd)
-                stream += [int(bias[even] - own[even]), int(bias[even]) + (offset(recipe, even) >> 8) + alone]
-            here = packed[first // 2 : (after + 1) // 2]
-            stream += here[:, :fours].reshape(len(pairs), -1, 2).swapaxes(0, 1).reshape(-1).tolist()
-            stream += here[:, fours:].reshape(-1).tolist()
-            for even, odd in [] if uniform else pairs:
-                stream += [
-                    *([offset(recipe, even)] if proved else []),
-                    *words(recipe, even, post),
-                    *words(recipe, odd, post),
-                ]
+            after = first + p.outputs
+            pairs = [range(c, min(c + 2, after)) for c in range(first, after, 2)]
+            for c, *odd in pairs:
+                stream.append(int(bias[c] - products[c]))
+                other = offset(recipe, c) >> 8
+                stream += [256 * int(bias[d]) + offset(recipe, d) + int(bias[c]) + other for d in odd]
+            stream += np.concatenate([_words(fours[pair]) for pair in pairs], axis=1).reshape(-1).tolist()
+            for pair in [] if uniform else pairs:
+                stream += [offset(recipe, pair[0])] if proved else []
+                stream += [word for c in pair for word in words(recipe, c, p.post)]
             first = after
     return as_int32(stream)
+
+
+def _words(channels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """[fours of inputs, words] of weights [one or two channels, fours, 4]: two channels in each lane, or the
+    four weights of one."""
+    if len(channels) == 1:
+        return np.asarray(((channels[0] & 0xFF) << np.array([0, 8, 16, 24])).sum(axis=1, keepdims=True))
+    lanes = 256 * channels[1] + channels[0] & 0xFFFF
+    return np.asarray(lanes[:, :2] | lanes[:, 2:] << 16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,40 +81,45 @@ class DenseCandidate:
     def _inputs(self) -> int:
         return self.work.x.channels
 
-    @cached_property
-    def order(self) -> npt.NDArray[np.intp]:
-        """Inputs of each pair."""
-        return pair_order(1, self._inputs)
+    @property
+    def _fours(self) -> int:
+        return (self._inputs + 3) // 4
 
     @cached_property
     def stream(self) -> npt.NDArray[np.int32]:
         """Packed weights and constants."""
         flat = self.work.weights.reshape(self.work.weights.shape[0], -1)
-        bias = live_bias(flat, self.work.folded_bias)
-        size = self._pairs // 2 * (4 if self.direct else 8)
-        return pack(flat, bias, self.order, self.recipe, Registers.of(self.core).wide, size)
+        return pack(flat, live_bias(flat, self.work.folded_bias), self.recipe, self.passes)
 
     @cached_property
-    def passes(self) -> tuple[tuple[DensePass, int], ...]:
-        """Micro-kernels and their turns."""
+    def passes(self) -> Passes:
+        """As many outputs at a time as the core can, then the rest."""
+        wide = Registers.of(self.core).wide
+        turns, rest = divmod(self.work.y.channels, wide)
+        sizes = [*([(wide, turns)] if turns else []), *([(rest, 1)] if rest else [])]
         return tuple(
-            (DensePass.of(self._pairs, outputs, self.recipe, self.core, self.direct), turns)
-            for outputs, turns in split(self.work.y.channels, Registers.of(self.core).wide)
+            (DensePass.of(self._fours, outputs, self.recipe, self.core, self.direct), times)
+            for outputs, times in sizes
         )
 
     @property
-    def _pairs(self) -> int:
-        return int(self.order.shape[0])
+    def own_products(self) -> OwnProducts:
+        """What runs before the passes."""
+        return OwnProducts(Fours.of(self._fours), self.direct, self.core)
+
+    @property
+    def _kernels(self) -> tuple[OwnProducts | DensePass, ...]:
+        return self.own_products, *(p for p, _ in self.passes)
 
     @property
     def scratch(self) -> int:
         """The widened input."""
-        return 0 if self.direct else 4 * int(self.order.shape[0])
+        return 0 if self.direct else 8 * self._fours
 
     @property
     def shared(self) -> Mapping[str, int]:
         """Code that other layers may use too."""
-        parts = {f"{p.name}.c": p.code_bytes for p, _ in self.passes}
+        parts = {f"{p.name}.c": p.code_bytes for p in self._kernels}
         return parts if self.direct else {**parts, "th_expand.c": 200}
 
     @property
@@ -133,12 +130,10 @@ class DenseCandidate:
     @cached_property
     def instructions(self) -> int:
         """Counted on the generated code; the widening by estimate."""
-        per_row = (
-            sum(p.instructions(turns, self._pairs) + 10 for p, turns in self.passes)
-            + (0 if self.direct else 7 * self._inputs // 4)
-            + 30
-        )
-        return 20 + self.work.x.pixels * per_row
+        own = self.own_products
+        per_row = sum(p.instructions(turns, self._fours) + 12 for p, turns in self.passes)
+        per_row += own.instructions(self._fours // own.fours.unroll) + 15
+        return 20 + self.work.x.pixels * (per_row + (0 if self.direct else 7 * self._fours + 20))
 
     @property
     def gaps(self) -> tuple[int | None, ...]:
@@ -148,7 +143,7 @@ class DenseCandidate:
 
     def emit(self, symbol: str) -> Code:
         """The layer's function; micro-kernels come as helper files."""
-        files = {f"{p.name}.c": p.text() for p, _ in self.passes}
+        files = {f"{p.name}.c": p.text() for p in self._kernels}
         files |= {name: c_file(name) for name in ("th_asm.h", *(() if self.direct else ("th_expand.c",)))}
         if self.core == "native":
             files |= {name: c_file(name) for name in ("th_twin.h", "th_twin.c")}
@@ -157,16 +152,18 @@ class DenseCandidate:
     def _definition(self, symbol: str) -> str:
         w = self.work
         comment = safe_comment(f"Fully connected: {w.x.pixels} x {self._inputs} -> {w.y.channels}")
+        own, inputs = self.own_products, "x" if self.direct else "inputs"
         calls, at, out = [], 0, 0
         for p, turns in self.passes:
-            source = "x" if self.direct else "inputs"
-            calls.append(f"        {p.name}({source}, {symbol}_stream + {at}, y + {out}, {turns});")
-            at, out = at + p.stream_words(self._pairs, turns), out + turns * p.outputs
+            calls.append(f"        {p.name}({inputs}, {symbol}_stream + {at}, y + {out}, {turns}, own);")
+            at, out = at + p.stream_words(self._fours, turns), out + turns * p.outputs
+        looped = (self._fours - own.fours.rest) * (4 if self.direct else 2)  # bytes, or words
         lines = [
             f"static const int32_t {symbol}_stream[{self.stream.size}] = {{",
             c_array(self.stream),
             "};",
             "",
+            own.prototype,
             *(p.prototype for p, _ in self.passes),
             "",
             f"/* {comment}. */",
@@ -175,6 +172,7 @@ class DenseCandidate:
             *([] if self.direct else ["    uint32_t *inputs = (uint32_t *)(void *)scratch;"]),
             f"    for (uint32_t row = 0; row < {w.x.pixels}; row++) {{",
             *([] if self.direct else [f"        th_widen(inputs, x, {self._inputs});"]),
+            f"        int32_t own = {own.name}({inputs}, {inputs} + {looped});",
             *calls,
             f"        x += {self._inputs};",
             f"        y += {w.y.channels};",

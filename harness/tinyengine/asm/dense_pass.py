@@ -1,39 +1,45 @@
 """The micro-kernel of fully-connected layers: eight outputs at a time, four on Cortex-M7, so that a weight
 is read once and an input once per turn.
 
-Weights lie as in gemm.py, two channels in a word of two 16-bit lanes, w = 256 * odd + even. With inputs
-x0 and x1 (each two lanes: inputs 0 and 2, inputs 1 and 3) and their weights w0 and w1,
+Two channels lie in a word of two 16-bit lanes, w = 256 * odd + even. With inputs x0 and x1 (each two lanes:
+inputs 0 and 2, inputs 1 and 3) and their weights w0 and w1,
 
     SMLAD(x0, w0), SMLAD(x1, w1)        add 256 * odd sum + even sum to one accumulator
     SMLAD(x1 + even(w0), x0 + even(w1)) adds x0 x1 + even sum + even(w0) even(w1) to the other
 
 The second line is Winograd's inner product (A New Algorithm for Inner Product, 1968): half the products,
-and SXTAB16 extends and adds in one instruction. The inputs' own products are the same for all channels and
-subtracted from them all; those of the weights are subtracted from the bias when the stream is packed. Sums
-may wrap on the way. Per four inputs: one load and two SXTB16, or two loads where they were widened before;
-per pair of channels two loads, two SXTAB16 and three SMLAD for eight MACs. A last odd pair of inputs has an
-SXTB16 and two SMLAD.
+and SXTAB16 extends and adds in one instruction. The inputs' own products (own_products.py) are subtracted
+from all channels, those of the weights from the bias when the stream is packed. Sums may wrap on the way.
+Per four inputs: one load and two SXTB16, or two loads where they were widened before; per pair of channels
+two loads, two SXTAB16 and three SMLAD for eight MACs. A last odd channel has four weights in a word and
+needs one load, two SXTAB16 and one SMLAD for four MACs.
 
-Stream: bytes of the inputs, without a last odd pair[, offset0, constants], then per turn: for each pair of
-channels bias0 and 256 * bias1 + bias0 + offset1 + offset0 / 256, the weights [four inputs][pair of
-channels][2], those of a last odd pair of inputs, and for each pair of channels [offset0,] its constants,
-unless one scale serves the whole layer and they stand at the beginning. A last odd channel has a neighbour
-of zeros. The code is shared by layers of any size.
+Stream: bytes of the inputs that the loop takes[, offset0, constants], then per turn: for each pair of
+channels bias0 and 256 * bias1 + bias0 + offset1 + offset0 / 256, for a last odd channel bias0; the weights
+[four inputs][channel]; and for each pair of channels [offset0,] and both channels' constants, unless one
+scale serves the whole layer and they stand at the beginning. The code is shared by layers of any size.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 
-from tinyhil.harness.tinyengine.asm.emit import Asm
+from tinyhil.harness.tinyengine.asm.emit import SAVED, Asm
+from tinyhil.harness.tinyengine.asm.own_products import Fours
 from tinyhil.harness.tinyengine.asm.post import Post, is_uniform
 from tinyhil.harness.tinyengine.asm.requant import Recipe
 
-_PARAMETERS = ("const void *inputs", "const int32_t *stream", "int8_t *out", "uint32_t turns")
-# on the stack; `_OWN`: the inputs' own products
-_OUT, _OUT_END, _INPUTS, _INPUTS_END, _OWN, _CONSTANTS, _FRAME = 0, 4, 8, 12, 16, 20, 32
-_UNROLL = 4  # four inputs per turn of the loop, that many times at most
+_PARAMETERS = (
+    "const void *inputs",
+    "const int32_t *stream",
+    "int8_t *out",
+    "uint32_t turns",
+    "int32_t own_products",
+)
+_OUT, _OUT_END, _INPUTS, _INPUTS_END, _CONSTANTS, _FRAME = 0, 4, 8, 12, 16, 32  # 4 bytes are spare
+_OWN = _FRAME + SAVED  # the argument
 
 
 @dataclass(frozen=True)
@@ -62,23 +68,19 @@ class Registers:
 
 @dataclass(frozen=True)
 class _Count:
-    """Instructions: once, per turn of the loop over the inputs' own products, per turn of outputs, and per
-    turn of its inner loop."""
+    """Instructions: once, per turn of outputs, and per turn of the inner loop."""
 
     once: int
-    own: int
     each: int
     inner: int
 
 
 @dataclass(frozen=True)
 class DensePass:
-    """`turns` times `outputs` (1 to 8) outputs. `unroll` times four inputs are one turn of the inner loop;
-    `odd`: a single pair follows; `uniform`: all channels share their constants. `direct`: the inputs are
-    int8, four at a time, and widened on the way."""
+    """`turns` times `outputs` (1 to 8) outputs. `uniform`: all channels share their constants. `direct`: the
+    inputs are int8, widened on the way."""
 
-    unroll: int
-    odd: bool
+    fours: Fours
     outputs: int
     uniform: bool
     post: Post
@@ -86,17 +88,15 @@ class DensePass:
     direct: bool = False
 
     @staticmethod
-    def of(pairs: int, outputs: int, recipe: Recipe, core: str, direct: bool = False) -> DensePass:
-        """The variant for that many pairs of inputs."""
-        fours = pairs // 2
-        unroll = next((u for u in range(min(_UNROLL, fours), 0, -1) if fours % u == 0), 0)
-        return DensePass(unroll, pairs % 2 == 1, outputs, is_uniform(recipe), Post.of(recipe), core, direct)
+    def of(fours: int, outputs: int, recipe: Recipe, core: str, direct: bool = False) -> DensePass:
+        """The variant for that many times four inputs."""
+        return DensePass(Fours.of(fours), outputs, is_uniform(recipe), Post.of(recipe), core, direct)
 
     @property
     def name(self) -> str:
         """Symbol; the same for the same code."""
-        size = f"{self.unroll}{'x' if self.odd else ''}{'d' if self.direct else ''}"
-        return f"th_dense_o{self.outputs}u{size}_{'same_' if self.uniform else ''}{self.post.tag}"
+        size = f"{self.fours.tag}{'d' if self.direct else ''}"
+        return f"th_dense_o{self.outputs}{size}_{'same_' if self.uniform else ''}{self.post.tag}"
 
     @property
     def prototype(self) -> str:
@@ -104,29 +104,25 @@ class DensePass:
         return f"void {self.name}({', '.join(_PARAMETERS)});"
 
     @property
-    def steps(self) -> int:
-        """Pairs of channels."""
-        return (self.outputs + 1) // 2
-
-    @property
     def shared_constants(self) -> int:
         """Words at the beginning of the stream that all channels share."""
         return self._proved + self.post.constants if self.uniform else 0
 
-    def stream_words(self, pairs: int, turns: int) -> int:
+    def stream_words(self, fours: int, turns: int) -> int:
         """Words of that many turns."""
-        own = 0 if self.uniform else self._proved + 2 * self.post.constants
-        return 1 + self.shared_constants + turns * self.steps * (2 + pairs + own)
+        channel = 1 + fours + (0 if self.uniform else self.post.constants)
+        offsets = 0 if self.uniform or not self._proved else (self.outputs + 1) // 2
+        return 1 + self.shared_constants + turns * (self.outputs * channel + offsets)
 
     def text(self) -> str:
         """The file that defines it: assembler, or the call of the twin where the core is the host."""
         head = f"{self.prototype}\n\n"
         if self.core == "native":
-            sizes = (int(self.odd), self.outputs, int(self.uniform), int(self.direct), self.post.c_fields)
+            sizes = (self.fours.rest, self.outputs, int(self.uniform), int(self.direct), self.post.c_fields)
             return (
                 f'#include "th_twin.h"\n\n{head}void {self.name}({", ".join(_PARAMETERS)})\n{{\n'
                 f"    static const struct th_dense dense = {{{', '.join(map(str, sizes))}}};\n"
-                f"    th_dense_twin(&dense, inputs, stream, out, turns);\n}}\n"
+                f"    th_dense_twin(&dense, inputs, stream, out, turns, own_products);\n}}\n"
             )
         comment = (
             f"{self.outputs} outputs at a time: see dense_pass.py.",
@@ -135,11 +131,10 @@ class DensePass:
         body = _assembled(self)[0].function(self.name, _PARAMETERS, comment, self.core)
         return f"#include <stdint.h>\n\n{head}{body}"
 
-    def instructions(self, turns: int, pairs: int) -> int:
-        """For that many turns and pairs of inputs."""
+    def instructions(self, turns: int, fours: int) -> int:
+        """For that many turns and times four inputs."""
         count = _assembled(self)[1]
-        loops = pairs // 2 // self.unroll if self.unroll else 0
-        return count.once + loops * count.own + turns * (count.each + loops * count.inner)
+        return count.once + turns * (count.each + fours // self.fours.unroll * count.inner)
 
     @property
     def code_bytes(self) -> int:
@@ -169,107 +164,94 @@ class DensePass:
         constants = ["r5", "r6", "r7"][: self.shared_constants]
         a.op(f"ldm r1!, {{{', '.join(['r4', *constants])}}}", "add r4, r0")
         a.op(f"strd r0, r4, [sp, #{_INPUTS}]")
-        a.op(*(f"str {r}, [sp, #{_CONSTANTS + 4 * i}]" for i, r in enumerate(constants)))
-        a.op(f"mov r8, #{self.outputs}", "mla r3, r3, r8, r2", f"strd r2, r3, [sp, #{_OUT}]", "mov r3, #0")
-        once, own = a.lap(), 0
-        if self.unroll:
-            a.label(1)
-            a.in_any_order(self._own_products())
-            a.op("cmp r0, r4", "bne 1b")
-            own = a.lap()
+        a.op(f"mov r8, #{self.outputs}", "mla r3, r3, r8, r2", f"strd r2, r3, [sp, #{_OUT}]")
         if self._corrected_late:
-            a.op("sub r5, r5, r3, lsl #8", f"str r5, [sp, #{_CONSTANTS}]")
-        else:
-            a.op(f"str r3, [sp, #{_OWN}]")
-        once += a.lap() + 2
-        a.label(2)
+            a.op(f"ldr r3, [sp, #{_OWN}]", "sub r5, r5, r3, lsl #8")
+        a.op(*(f"str {r}, [sp, #{_CONSTANTS + 4 * i}]" for i, r in enumerate(constants)))
+        once = a.lap() + 2
+        a.label(1)
         self._begin(a)
-        each, inner = a.lap(), 0
-        if self.unroll:
-            a.label(3)
-            self._loop(a)
-            inner = a.lap()
-        body = Asm()
-        if self.odd:
-            self._last_pair(body)
+        each = a.lap()
+        a.label(2)
+        self._loop(a)
+        inner = a.lap()
+        body = self._fours(self.fours.rest, in_loop=False)
         self._epilogue(body)
         (a.op(*body.lines) if self.post.clamps else a.in_any_order(body))
-        a.op("cmp r0, lr", "bne 2b")
+        a.op("cmp r0, lr", "bne 1b")
         each += a.lap()
         a.leave(_FRAME)
-        return a, _Count(once, own, each, inner)
+        return a, _Count(once, each, inner)
 
-    def _own_products(self) -> Asm:
-        """One turn of the sum of x0 x1 over all inputs, in r3."""
-        a = Asm()
-        if self.direct:
-            inputs = ["r8", "r9", "r10", "r11"][: self.unroll]
-            a.op(*(f"ldr {x}, [r0], #4" for x in inputs))
-            for x in inputs:
-                a.op(f"sxtb16 r12, {x}", f"sxtb16 {x}, {x}, ror #8", f"smlad r3, r12, {x}, r3")
-        else:
-            for _ in range(self.unroll):
-                a.op("ldrd r8, r9, [r0], #8", "smlad r3, r8, r9, r3")
-        return a
+    @property
+    def _channels(self) -> list[tuple[str, str]]:
+        """The accumulators of each pair of channels; a last odd channel has one."""
+        sums = [*(f"r{4 + i}" for i in range(self.outputs)), ""]
+        return [(sums[i], sums[i + 1]) for i in range(0, self.outputs, 2)]
 
     def _begin(self, a: Asm) -> None:
         """The sums start from the biases."""
         a.op(f"ldr r0, [sp, #{_INPUTS}]", *([] if self._corrected_late else [f"ldr r3, [sp, #{_OWN}]"]))
-        a.op(f"ldm r1!, {{{', '.join(f'r{4 + i}' for i in range(2 * self.steps))}}}")
+        sums = ", ".join(f"r{4 + i}" for i in range(self.outputs))
+        a.op(f"ldm r1!, {{{sums}}}" if self.outputs > 1 else "ldr r4, [r1], #4")
         if not self._corrected_late:
-            a.op(*(f"sub {even}, {even}, r3" for even, _ in map(_sums, range(self.steps))))
+            a.op(*(f"sub {even}, {even}, r3" for even, _ in self._channels))
 
     def _loop(self, a: Asm) -> None:
-        """All inputs, but for a last odd pair, times all channels."""
-        body = Asm()
-        for turn in range(self.unroll):
-            self._four(body, turn)
+        """All inputs but the rest, times all channels."""
+        body = self._fours(self.fours.unroll, in_loop=True)
         if self.core == "cortex-m4":
             end = [] if self._compares_early else [f"ldr r12, [sp, #{_INPUTS_END}]", "cmp r0, r12"]
             a.op(*body.lines, *end)
         else:
-            body.op(f"add r1, #{8 * self.steps * self.unroll}", f"ldr r12, [sp, #{_INPUTS_END}]")
+            body.op(f"ldr r12, [sp, #{_INPUTS_END}]")
             a.in_any_order(body)
             a.op("cmp r0, r12")
-        a.op("bne 3b")
+        a.op("bne 2b")
 
-    def _four(self, a: Asm, turn: int) -> None:
-        """Four inputs times all channels; a weight word is overwritten by its even lanes plus inputs."""
-        registers = Registers.of(self.core)
-        compares = self._compares_early and turn == self.unroll - 1
-        x0, x1 = registers.inputs[turn % len(registers.inputs)]
-        for s in range(self.steps):
-            even, odd = _sums(s)
-            w0, w1 = registers.weights[(turn * self.steps + s) % len(registers.weights)]
+    def _fours(self, count: int, in_loop: bool) -> Asm:
+        """Four inputs times all channels, `count` times; a weight word is overwritten by its even lanes plus
+        inputs."""
+        a, registers, channels = Asm(), Registers.of(self.core), self._channels
+        for turn, (s, (even, odd)) in product(range(count), enumerate(channels)):
+            x0, x1 = registers.inputs[turn % len(registers.inputs)]
+            w0, w1 = registers.weights[(turn * len(channels) + s) % len(registers.weights)]
+            compares = in_loop and self._compares_early and turn == count - 1
             if s == 0:
-                a.op(f"ldr {x0}, [r0], #4")
-                a.op(*([f"ldr {x1}, [sp, #{_INPUTS_END}]"] if compares else []))
-                a.op(*([] if self.direct else [f"ldr {x1}, [r0], #4"]))
-            a.op(*self._load_weights(turn, s, w0, w1))
+                self._load_inputs(a, x0, x1, compares)
+            a.op(*self._load_weights(turn, s, w0, w1 if odd else ""))
             if s == 0:
                 a.op(*([f"cmp r0, {x1}"] if compares else []))
                 a.op(*([f"sxtb16 {x1}, {x0}, ror #8", f"sxtb16 {x0}, {x0}"] if self.direct else []))
-            a.op(f"smlad {odd}, {x0}, {w0}, {odd}", f"smlad {odd}, {x1}, {w1}, {odd}")
-            a.op(f"sxtab16 {w0}, {x1}, {w0}", f"sxtab16 {w1}, {x0}, {w1}")
+            if odd:
+                a.op(f"smlad {odd}, {x0}, {w0}, {odd}", f"smlad {odd}, {x1}, {w1}, {odd}")
+                a.op(f"sxtab16 {w0}, {x1}, {w0}", f"sxtab16 {w1}, {x0}, {w1}")
+            else:
+                a.op(f"sxtab16 {w1}, {x0}, {w0}, ror #8", f"sxtab16 {w0}, {x1}, {w0}")
             a.op(f"smlad {even}, {w0}, {w1}, {even}")
+        if count and self.core != "cortex-m4":
+            a.op(f"add r1, #{4 * self.outputs * count}")
+        return a
+
+    def _load_inputs(self, a: Asm, x0: str, x1: str, compares: bool) -> None:
+        """Four bytes, or two words of lanes. `compares`: what the loop ends at, too."""
+        if self.core != "cortex-m4" and not self.direct:
+            a.op(f"ldrd {x0}, {x1}, [r0], #8")
+            return
+        a.op(f"ldr {x0}, [r0], #4")
+        if not self.direct:
+            a.op(f"ldr {x1}, [r0], #4")
+        elif compares:
+            a.op(f"ldr {x1}, [sp, #{_INPUTS_END}]")
 
     def _load_weights(self, turn: int, step: int, w0: str, w1: str) -> list[str]:
-        """On Cortex-M4 a load behind the inputs' takes one cycle, an LDRD elsewhere three. On Cortex-M7 an
-        LDRD takes a cycle of its own, which costs nothing where few others are ready."""
-        if self.core == "cortex-m4":
-            return [f"ldrd {w0}, {w1}, [r1], #8"] if step else [f"ldr {w0}, [r1], #4", f"ldr {w1}, [r1], #4"]
-        at = 8 * (self.steps * turn + step)
-        if step % 2 == 0:
-            return [f"ldrd {w0}, {w1}, [r1, #{at}]"]
-        return [f"ldr {w0}, [r1, #{at}]", f"ldr {w1}, [r1, #{at + 4}]"]
-
-    def _last_pair(self, a: Asm) -> None:
-        """The last of an odd number of pairs of inputs times all channels."""
-        a.op("ldr r12, [r0], #4")
-        for s in range(self.steps):
-            even, odd = _sums(s)
-            a.op("ldr r2, [r1], #4", f"smlad {odd}, r12, r2, {odd}")
-            a.op("sxtb16 r2, r2", f"smlad {even}, r12, r2, {even}")
+        """One word, or two. On Cortex-M4 a load behind the inputs' takes one cycle, an LDRD elsewhere three.
+        On Cortex-M7 an LDRD takes a cycle of its own, which costs nothing where few others are ready."""
+        m4, at = self.core == "cortex-m4", 4 * self.outputs * turn + 8 * step
+        if w1 and (step if m4 else step % 2 == 0):
+            return [f"ldrd {w0}, {w1}, [r1], #8" if m4 else f"ldrd {w0}, {w1}, [r1, #{at}]"]
+        words = [w for w in (w0, w1) if w]
+        return [f"ldr {w}, [r1], #4" if m4 else f"ldr {w}, [r1, #{at + 4 * i}]" for i, w in enumerate(words)]
 
     def _epilogue(self, a: Asm) -> None:
         """Separate the sums, requantise and store."""
@@ -279,31 +261,27 @@ class DensePass:
         a.op(f"ldr r0, [sp, #{_OUT}]", f"ldr lr, [sp, #{_OUT_END}]")
         if self.uniform:
             a.op(*(f"ldr {r}, [sp, #{_CONSTANTS + 4 * i}]" for i, r in enumerate(constants)))
-        for step in range(self.steps):
-            even, odd = _sums(step)
+        for even, odd in self._channels:
             if not self.uniform:
                 _load(a, constants)
             if proved:
-                a.op(f"add {even}, r2, {even}, lsl #8", f"sub {odd}, {odd}, {even}, asr #8")
-            else:
+                a.op(
+                    f"add {even}, r2, {even}, lsl #8", *([f"sub {odd}, {odd}, {even}, asr #8"] if odd else [])
+                )
+            elif odd:
                 a.op(f"sub {odd}, {odd}, {even}", f"asr {odd}, {odd}, #8")
             self.post.finish(a, [even], *own)
             other = own
-            if not self.uniform:
+            if odd and not self.uniform:
                 other = ("r2", "r3", "r12")
                 _load(a, ["r2", "r3", "r12"][:each])
             self.post.saturate(a, even)
             a.op(f"strb {even}, [r0], #1")
-            if 2 * step + 1 < self.outputs:
+            if odd:
                 self.post.finish(a, [odd], *other)
                 self.post.saturate(a, odd)
                 a.op(f"strb {odd}, [r0], #1")
         a.op(f"str r0, [sp, #{_OUT}]")
-
-
-def _sums(step: int) -> tuple[str, str]:
-    """The accumulators of a pair of channels."""
-    return f"r{4 + 2 * step}", f"r{5 + 2 * step}"
 
 
 def _load(a: Asm, registers: list[str]) -> None:

@@ -81,7 +81,9 @@ class Asm:
         if value >> 16:
             self.op(f"movt {register}, #{value >> 16}")
 
-    def function(self, name: str, parameters: Sequence[str], comment: Sequence[str], core: str) -> str:
+    def function(
+        self, name: str, parameters: Sequence[str], comment: Sequence[str], core: str, result: str = "void"
+    ) -> str:
         """The C definition of the whole as a naked function. For Cortex-M7 straight-line code is put in
         order. Cortex-M4 fetches words: there all instructions are 32 bits wide and lie on words, or it
         would stall at each that does not."""
@@ -95,7 +97,7 @@ class Asm:
         arguments = ", ".join(f"{p} __attribute__((unused))" for p in parameters)
         about = "\n".join(f" * {line}" if line else " *" for line in comment).replace(" * ", "/* ", 1)
         return (
-            f"{about} */\n__attribute__((naked, noinline)) void {name}({arguments})\n{{\n"
+            f"{about} */\n__attribute__((naked, noinline)) {result} {name}({arguments})\n{{\n"
             f"    __asm__ volatile(\n{body}\n    );\n}}\n"
         )
 

@@ -60,9 +60,9 @@ struct th_expand_shape {
     int32_t between; /* from the end of a row to the next */
 };
 
-/* Up to eight outputs at a time of a fully-connected layer: see dense.py. */
+/* Up to eight outputs at a time of a fully-connected layer: see dense_pass.py. */
 struct th_dense {
-    uint8_t odd;
+    uint8_t rest; /* fours of inputs behind the loop's */
     uint8_t outputs;
     uint8_t uniform;
     uint8_t direct;
@@ -116,7 +116,7 @@ struct th_pair_tile {
 void th_expand(uint32_t *blocks, const int8_t *const *windows, uint32_t pixels, uint32_t rows, uint32_t run,
                int32_t row_stride);
 
-/* `count` values of one pixel as 16-bit pairs, in the same order as th_expand. */
+/* `count` values as 16-bit pairs, in the same order as th_expand; zeros beside the last of them. */
 void th_widen(uint32_t *pairs, const int8_t *x, uint32_t count);
 
 /* `count` channels, `channels` bytes apart in the row's `width` pixels, into planes: see sort.py. */

@@ -58,5 +58,8 @@ void th_widen(uint32_t *pairs, const int8_t *x, uint32_t count)
         pairs[0] = even_bytes(word);
         pairs[1] = odd_bytes(word);
     }
-    th_expand(pairs, &x, 1, 1, (uint32_t)(end - x), 0);
+    if (x != end) {
+        pairs[0] = th_pair(x[0], end - x > 2 ? x[2] : 0);
+        pairs[1] = th_pair(end - x > 1 ? x[1] : 0, 0);
+    }
 }

@@ -137,13 +137,6 @@ void th_pair_tile_twin(const struct th_pair_tile *t, const int8_t *rows, const i
     }
 }
 
-/* The lanes of one pair of inputs, from bytes or widened before. */
-static uint32_t dense_input(const struct th_dense *d, const void *inputs, uint32_t pair)
-{
-    const int8_t *bytes = (const int8_t *)inputs + pair / 2 * 4 + pair % 2;
-    return d->direct ? th_pair(bytes[0], bytes[2]) : ((const uint32_t *)inputs)[pair];
-}
-
 /* Lane by lane: `a` plus the even bytes of `b`. */
 static uint32_t th_sxtab16_twin(uint32_t a, uint32_t b)
 {
@@ -151,33 +144,53 @@ static uint32_t th_sxtab16_twin(uint32_t a, uint32_t b)
     return ((a & 0xFFFF0000u) + (even & 0xFFFF0000u)) | ((a + even) & 0xFFFFu);
 }
 
-void th_dense_twin(const struct th_dense *d, const void *inputs, const int32_t *stream, int8_t *out,
-                   uint32_t turns)
+/* Inputs 0 and 2, and 1 and 3, of four: from bytes or widened before. Returns the next four. */
+static const void *dense_inputs(const void *inputs, int direct, uint32_t x[2])
 {
-    uint32_t steps = (d->outputs + 1u) / 2, fours = (uint32_t)*stream++ / (d->direct ? 4u : 8u), own = 0;
+    uint32_t word;
+    if (!direct) {
+        const uint32_t *pairs = inputs;
+        x[0] = pairs[0];
+        x[1] = pairs[1];
+        return pairs + 2;
+    }
+    word = th_load32(inputs);
+    x[0] = th_sxtb16_twin(word);
+    x[1] = th_sxtb16_twin(word >> 8);
+    return (const int8_t *)inputs + 4;
+}
+
+int32_t th_own_products_twin(const void *inputs, const void *end, uint32_t rest, int direct)
+{
+    uint32_t sum = 0, x[2];
+    uint32_t fours = (uint32_t)((const int8_t *)end - (const int8_t *)inputs) / (direct ? 4u : 8u) + rest;
+    while (fours--) {
+        inputs = dense_inputs(inputs, direct, x);
+        sum = th_smlad_twin(x[0], x[1], sum);
+    }
+    return (int32_t)sum;
+}
+
+void th_dense_twin(const struct th_dense *d, const void *inputs, const int32_t *stream, int8_t *out,
+                   uint32_t turns, int32_t own_products)
+{
+    uint32_t fours = (uint32_t)*stream++ / (d->direct ? 4u : 8u) + d->rest;
     uint32_t each = d->post.shift < 0 ? 3 : 2, first = d->post.proved ? 1 : 0;
     const int32_t *constants = stream;
     stream += d->uniform ? first + each : 0;
-    for (uint32_t k = 0; k < fours; k++) {
-        own = th_smlad_twin(dense_input(d, inputs, 2 * k), dense_input(d, inputs, 2 * k + 1), own);
-    }
     while (turns--) {
-        const int32_t *weights = stream + 2 * steps, *rest = weights + 2 * fours * steps;
-        const int32_t *after = rest + d->odd * steps;
-        for (uint32_t s = 0; s < steps; s++) {
+        const int32_t *weights = stream + d->outputs, *after = weights + fours * d->outputs;
+        for (uint32_t c = 0; c < d->outputs; c += 2) {
+            int two = c + 1 < d->outputs;
             const int32_t *even = d->uniform ? constants : after, *odd = d->uniform ? even : even + each;
-            uint32_t sum0 = (uint32_t)stream[2 * s] - own, sum1 = (uint32_t)stream[2 * s + 1];
+            uint32_t sum0 = (uint32_t)stream[c] - (uint32_t)own_products, sum1 = two ? (uint32_t)stream[c + 1] : 0;
+            const void *next = inputs;
             for (uint32_t k = 0; k < fours; k++) {
-                const int32_t *two = weights + 2 * (k * steps + s);
-                uint32_t w0 = (uint32_t)two[0], w1 = (uint32_t)two[1];
-                uint32_t x0 = dense_input(d, inputs, 2 * k), x1 = dense_input(d, inputs, 2 * k + 1);
-                sum1 = th_smlad_twin(x1, w1, th_smlad_twin(x0, w0, sum1));
-                sum0 = th_smlad_twin(th_sxtab16_twin(x1, w0), th_sxtab16_twin(x0, w1), sum0);
-            }
-            if (d->odd) {
-                uint32_t w = (uint32_t)rest[s], x = dense_input(d, inputs, 2 * fours);
-                sum1 = th_smlad_twin(x, w, sum1);
-                sum0 = th_smlad_twin(x, th_sxtb16_twin(w), sum0);
+                const int32_t *w = weights + k * d->outputs + c;
+                uint32_t x[2], w0 = (uint32_t)w[0], w1 = two ? (uint32_t)w[1] : w0 >> 8;
+                next = dense_inputs(next, d->direct, x);
+                sum1 = th_smlad_twin(x[1], w1, th_smlad_twin(x[0], w0, sum1));
+                sum0 = th_smlad_twin(th_sxtab16_twin(x[1], w0), th_sxtab16_twin(x[0], w1), sum0);
             }
             if (d->post.proved) {
                 sum0 = (sum0 << 8) + (uint32_t)even[0];
@@ -186,10 +199,10 @@ void th_dense_twin(const struct th_dense *d, const void *inputs, const int32_t *
                 sum1 = (uint32_t)((int32_t)(sum1 - sum0) >> 8);
             }
             *out++ = th_post_twin(d->post, (int32_t)sum0, even + first);
-            if (2 * s + 1 < d->outputs) {
+            if (two) {
                 *out++ = th_post_twin(d->post, (int32_t)sum1, odd + first);
             }
-            after += d->uniform ? 0 : first + 2 * each;
+            after += d->uniform ? 0 : first + (two ? 2 : 1) * each;
         }
         stream = after;
     }

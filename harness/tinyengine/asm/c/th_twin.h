@@ -19,7 +19,9 @@ void th_pair_tile_twin(const struct th_pair_tile *t, const int8_t *rows, const i
                        const int8_t *end);
 
 void th_dense_twin(const struct th_dense *d, const void *inputs, const int32_t *stream, int8_t *out,
-                   uint32_t turns);
+                   uint32_t turns, int32_t own_products);
+
+int32_t th_own_products_twin(const void *inputs, const void *end, uint32_t rest, int direct);
 
 /* Sum of the products of the signed 16-bit halves, added to `sum` modulo 2^32. */
 static inline uint32_t th_smlad_twin(uint32_t a, uint32_t b, uint32_t sum)

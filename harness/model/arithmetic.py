@@ -37,6 +37,7 @@ from tinyhil.harness.model.graph import (
     Mul,
     Op,
     Pad,
+    Prelu,
     Quantize,
     Relu,
     Softmax,
@@ -117,6 +118,18 @@ class RescaleParams:
 
 
 @dataclass(frozen=True)
+class PreluParams:
+    """y = requantize(x + offset) where that is not negative, and below requantize((x + offset) · (alpha +
+    alpha_offset)) by the second pair; then + output_offset, clamped to int8."""
+
+    input_offset: int
+    alpha_offset: int
+    output_offset: int
+    above: tuple[int, int]
+    below: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class ClampParams:
     """Pools, Relu6, ReluN1To1: y is clamped to [activation_min, activation_max]."""
 
@@ -140,7 +153,7 @@ class AffineParams:
 
 
 OpParams: TypeAlias = (
-    ConvParams | AddParams | MulParams | RescaleParams | ClampParams | PadParams | AffineParams
+    ConvParams | AddParams | MulParams | PreluParams | RescaleParams | ClampParams | PadParams | AffineParams
     | SoftmaxParams | TableParams
 )  # fmt: skip
 
@@ -219,11 +232,23 @@ def mul_params(graph: Graph, op: Op) -> MulParams:
     return MulParams(-a.zero_point, -b.zero_point, out.zero_point, multiplier, shift, low, high)
 
 
+def prelu_params(graph: Graph, op: Op) -> PreluParams:
+    """Constants of a Prelu."""
+    assert isinstance(op.spec, Prelu)
+    x, alpha, out = (graph.tensors[i] for i in (*op.inputs, *op.outputs))
+    above, below = (
+        quantize_multiplier(x.scale / out.scale),
+        quantize_multiplier(x.scale * alpha.scale / out.scale),
+    )
+    return PreluParams(-x.zero_point, -alpha.zero_point, out.zero_point, above, below)
+
+
 def rescale_params(graph: Graph, op: Op) -> RescaleParams:
     """Constants of a Relu, of a Mean, or of a Quantize from int8."""
     assert isinstance(op.spec, Relu | Mean | Quantize)
     x, out = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
-    low, high, count = QMIN, QMAX, 1
+    low, high = (0, 255) if out.dtype is DType.UINT8 else (QMIN, QMAX)
+    count = 1
     if isinstance(op.spec, Relu):
         real = single_quotient(x.scale, out.scale)
         low = max(QMIN, out.zero_point)
@@ -250,6 +275,8 @@ def op_params(graph: Graph, op: Op) -> OpParams | None:
             return add_params(graph, op)
         case Mul():
             return mul_params(graph, op)
+        case Prelu():
+            return prelu_params(graph, op)
         case AveragePool2D() | MaxPool2D():
             return ClampParams(*activation_range(op.spec.activation, out))
         case Relu(activation) if activation is not Activation.RELU:

@@ -159,6 +159,11 @@ class Minimum:
 
 
 @dataclass(frozen=True)
+class Prelu:
+    """x above zero, x times the second input below; with broadcasting."""
+
+
+@dataclass(frozen=True)
 class AveragePool2D:
     """Average over the part of the window inside the input, rounded half away from zero."""
 
@@ -288,10 +293,10 @@ class Dequantize:
 
 
 OpSpec: TypeAlias = (
-    Conv2D | DepthwiseConv2D | FullyConnected | Add | Sub | Mul | Maximum | Minimum | AveragePool2D
-    | MaxPool2D | Mean | Pad | Reshape | Softmax | Logistic | Tanh | HardSwish | LeakyRelu | Relu
-    | Concatenation | ResizeNearestNeighbor | ResizeBilinear | Transpose | StridedSlice | Quantize
-    | Dequantize
+    Conv2D | DepthwiseConv2D | FullyConnected | Add | Sub | Mul | Maximum | Minimum | Prelu
+    | AveragePool2D | MaxPool2D | Mean | Pad | Reshape | Softmax | Logistic | Tanh | HardSwish
+    | LeakyRelu | Relu | Concatenation | ResizeNearestNeighbor | ResizeBilinear | Transpose
+    | StridedSlice | Quantize | Dequantize
 )  # fmt: skip
 
 

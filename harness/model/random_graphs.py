@@ -34,6 +34,7 @@ from tinyhil.harness.model.graph import (
     Mul,
     Pad,
     Pads,
+    Prelu,
     Quantization,
     Quantize,
     Relu,
@@ -89,6 +90,8 @@ def random_inputs(graph: Graph, seed: int = 0) -> list[npt.NDArray[Any]]:
         t = graph.tensors[i]
         if t.dtype is DType.FLOAT32:
             arrays.append(random.normal(0.0, 2.0, t.shape).astype(np.float32))
+        elif t.dtype is DType.UINT8:
+            arrays.append(random.integers(0, 256, t.shape).astype(np.uint8))
         else:
             arrays.append(random.integers(-128, 128, t.shape).astype(np.int8))
     return arrays
@@ -233,6 +236,22 @@ def _extremum(b: Builder, random: Random, x: int) -> int:
     return b.op(_pick(random, (Maximum(), Minimum())), [x, other], tensor.quant)
 
 
+def _prelu(b: Builder, random: Random, x: int) -> int:
+    slopes = random.integers(-128, 128, b.tensors[x].shape[-1:]).astype(np.int8)
+    slope = b.constant(slopes, per_tensor(0.004, int(random.integers(-128, 128))))
+    return b.op(Prelu(), [x, slope], _output(random, 60 * _scale(b, x)))
+
+
+def _octets(b: Builder, random: Random, x: int) -> int:
+    """Through uint8 and back: what converters put at the ports."""
+    tensor = b.tensors[x]
+    middle = per_tensor(tensor.scale, tensor.zero_point + 128)
+    if random.random() < 0.5:
+        middle = per_tensor(_output(random, 60 * tensor.scale).scale[0], int(random.integers(0, 256)))
+    y = b.op(Quantize(), [x], middle, dtype=DType.UINT8)
+    return b.op(Quantize(), [y], _output(random, 60 * tensor.scale))
+
+
 def _mul(b: Builder, random: Random, x: int) -> int:
     inputs = [x, _other(b, random, x)]
     spread = 73 * 73 * _scale(b, inputs[0]) * _scale(b, inputs[1])
@@ -361,6 +380,8 @@ LAYERS: dict[str, Step] = {
     "Tanh": _tanh,
     "HardSwish": _hard_swish,
     "LeakyRelu": _leaky_relu,
+    "Prelu": _prelu,
+    "Octets": _octets,
     "ResizeBilinear": _resize(ResizeBilinear),
 }
 

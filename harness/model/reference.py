@@ -20,6 +20,7 @@ from tinyhil.harness.model.arithmetic import (
     ConvParams,
     MulParams,
     PadParams,
+    PreluParams,
     RescaleParams,
     op_params,
 )  # fmt: skip
@@ -50,6 +51,7 @@ from tinyhil.harness.model.graph import (
     Op,
     Pad,
     Pads,
+    Prelu,
     Quantize,
     Relu,
     Reshape,
@@ -127,6 +129,12 @@ def _compute(op: Op, operands: list[Array], out: Tensor, params: object) -> Arra
             return _rescaled(wrap32(sums), p)
         case (Add() | Sub()) as spec, AddParams() as p:
             return _add(x, operands[1], p, -1 if isinstance(spec, Sub) else 1)
+        case Prelu(), PreluParams() as p:
+            centred = as_ints(x) + p.input_offset
+            slopes = centred * (as_ints(operands[1]) + p.alpha_offset)
+            kept = multiply_by_quantized_multiplier(centred, *p.above)
+            result = np.where(centred >= 0, kept, multiply_by_quantized_multiplier(slopes, *p.below))
+            return as_ints(np.clip(result + p.output_offset, -128, 127))
         case Maximum(), _:
             return np.maximum(x, operands[1])
         case Minimum(), _:

@@ -21,6 +21,7 @@ from tinyhil.harness.model.graph import (
     OpSpec,
     Pad,
     Pads,
+    Prelu,
     Reshape,
     ResizeBilinear,
     ResizeNearestNeighbor,
@@ -112,7 +113,7 @@ def output_shape(spec: OpSpec, shapes: Sequence[Shape], declared: Shape | None =
             out = (rows, shapes[1][0])
             if declared is not None and prod(declared) == prod(out) and declared[-1:] == out[-1:]:
                 out = declared
-        case Add() | Sub() | Mul() | Maximum() | Minimum():
+        case Add() | Sub() | Mul() | Maximum() | Minimum() | Prelu():
             out = broadcast(x, shapes[1])
         case Mean(axes, keep_dims):
             if not all(0 <= axis < len(x) for axis in axes):

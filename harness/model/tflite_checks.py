@@ -24,6 +24,7 @@ from tinyhil.harness.model.graph import (
     Mul,
     OpSpec,
     Pad,
+    Prelu,
     Quantize,
     Relu,
     ResizeBilinear,
@@ -34,7 +35,7 @@ from tinyhil.harness.model.graph import (
 )  # fmt: skip
 from tinyhil.harness.model.shapes import output_shape
 
-_JOINS = Add | Sub | Mul | Maximum | Minimum | Concatenation
+_JOINS = Add | Sub | Mul | Maximum | Minimum | Prelu | Concatenation
 
 
 def check_op(spec: OpSpec, operands: Sequence[Tensor | None], out: Tensor) -> None:
@@ -66,7 +67,10 @@ def _check_types(spec: OpSpec, operands: Sequence[Tensor | None], out: Tensor) -
     inputs = {t.dtype for t in activations}
     match spec:
         case Quantize():
-            ok = inputs <= {DType.FLOAT32, DType.INT8} and out.dtype is DType.INT8
+            octets = {DType.INT8, DType.UINT8}
+            ok = (inputs <= octets and out.dtype in octets) or (
+                inputs <= {DType.FLOAT32} and out.dtype is DType.INT8
+            )
         case Dequantize():
             ok = inputs <= {DType.INT8} and out.dtype is DType.FLOAT32
         case _:
@@ -80,11 +84,15 @@ def _check_types(spec: OpSpec, operands: Sequence[Tensor | None], out: Tensor) -
             )
         raise UnsupportedOperator(
             f"works on {' and '.join(types)}; supported is int8 "
-            "(QUANTIZE also takes float32, DEQUANTIZE gives it). Convert with int8 inputs and outputs."
+            "(QUANTIZE also takes float32, and takes and gives uint8; DEQUANTIZE gives float32). "
+            "Convert with int8 or uint8 inputs and outputs."
         )
     for tensor in (*activations, out):
-        if tensor.dtype is DType.INT8 and (tensor.quant is None or tensor.quant.per_channel):
-            raise MalformedModel(f"tensor {tensor.name} is int8 but has no single scale and zero point.")
+        octet = tensor.dtype in (DType.INT8, DType.UINT8)
+        if octet and (tensor.quant is None or tensor.quant.per_channel):
+            raise MalformedModel(
+                f"tensor {tensor.name} is {tensor.dtype} but has no single scale and zero point."
+            )
 
 
 def _check_weights(spec: OpSpec, weights: Tensor | None, bias: Tensor | None) -> None:

@@ -60,6 +60,7 @@ METHODS = {
     "PACK": "AddPack",
     "PAD": "AddPad",
     "PADV2": "AddPadV2",
+    "PRELU": "AddPrelu",
     "QUANTIZE": "AddQuantize",
     "RELU": "AddRelu",
     "RELU6": "AddRelu6",

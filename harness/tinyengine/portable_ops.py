@@ -26,6 +26,7 @@ from tinyhil.harness.model.graph import (
     Mul,
     Op,
     Pad,
+    Prelu,
     Quantize,
     Relu,
     ResizeBilinear,
@@ -63,7 +64,7 @@ def template_of(work: GraphWork) -> Parts:
                 f"{op.kind} on {tensor.dtype.value} ({tensor.name!r}); int8 is supported"
             )
     match op.spec:
-        case Add() | Sub() | Mul() | Maximum() | Minimum():
+        case Add() | Sub() | Mul() | Maximum() | Minimum() | Prelu():
             return _binary(graph, op)
         case AveragePool2D() | MaxPool2D() as spec:
             return _pool(graph, op, spec)
@@ -108,6 +109,9 @@ def _binary(graph: Graph, op: Op) -> Parts:
         m = arithmetic.mul_params(graph, op)
         values["scale"] = (m.multiplier, m.shift)
         low, high = m.activation_min, m.activation_max
+    elif isinstance(op.spec, Prelu):
+        slope = arithmetic.prelu_params(graph, op)
+        values |= {"scale_a": slope.above, "scale": slope.below}
     elif isinstance(op.spec, Add | Sub):
         p = arithmetic.add_params(graph, op)
         values |= {
@@ -145,11 +149,13 @@ def _pool(graph: Graph, op: Op, spec: AveragePool2D | MaxPool2D) -> Parts:
 def _unary(graph: Graph, op: Op) -> Parts:
     x, out = tensors_of(graph, op)
     comment = f"{op.kind} of {out.elements} values."
-    if x.dtype is DType.INT8 and out.dtype is DType.INT8:
-        every = np.arange(-128, 128, dtype=np.int8)
+    octets = (DType.INT8, DType.UINT8)
+    if x.dtype in octets and out.dtype in octets:
+        every = np.arange(-128, 128, dtype=np.int8).view(x.dtype.numpy)
         flat = Graph("", (_flat(x, 256), _flat(out, 256)), (Op(op.spec, (0,), (1,)),), (0,), (1,))
-        table = reference.run(flat, [every])[0]
-        values = {"table": table, "count": out.elements, "comment": comment}
+        table = reference.run(flat, [every])[0].view(np.int8)
+        source = "int8 input, from -128 on." if x.dtype is DType.INT8 else "byte, from 0x80 on."
+        values = {"table": table, "count": out.elements, "comment": comment, "source": source}
         return Parts("table.c.j2", values, (0,), 256, 6 * out.elements)
     quantize = isinstance(op.spec, Quantize)
     if (x.dtype, out.dtype) != ((DType.FLOAT32, DType.INT8) if quantize else (DType.INT8, DType.FLOAT32)):

@@ -99,6 +99,8 @@ def random_inputs(graph: Graph, seed: int) -> list[npt.NDArray[Any]]:
         t = graph.tensors[index]
         if t.dtype.value == "float32":
             arrays.append(rng.uniform(-4, 4, t.shape).astype(np.float32))
+        elif t.dtype.value == "uint8":
+            arrays.append(rng.integers(0, 256, t.shape, np.uint8))
         else:
             arrays.append(rng.integers(-128, 128, t.shape, np.int8))
     return arrays

@@ -29,6 +29,7 @@ from tinyhil.harness.model.graph import (
     Minimum,
     Mul,
     Op,
+    Prelu,
     Quantization,
     Quantize,
     ResizeBilinear,
@@ -107,6 +108,10 @@ def every_operator() -> Graph:
     left, right = b.last, b.op(Tanh(), (b.last,), b.shape(), 1 / 128, 0)
     b.op(Sub(Activation.RELU), (left, right), b.shape(), 0.1, -100)
     b.op(Minimum(), (b.last, b.op(LeakyRelu(0.2), (left,), b.shape(), 0.1, -100)), b.shape())
+    slopes = b.constant(
+        np.arange(-100, 101, 20).astype(np.int8)[: b.shape()[3]], DType.INT8, Quantization((0.01,), (7,))
+    )
+    b.op(Prelu(), (b.last, slopes), b.shape(), 0.1, -100)
     limit = np.array([-60], np.int8)
     b.op(Maximum(), (b.last, b.constant(limit, DType.INT8, b.tensors[b.last].quant)), b.shape())
     b.softmax()
@@ -130,6 +135,19 @@ def test_float_ports_are_converted_on_the_device_when_asked(run_c: RunC) -> None
     answer = run_c(sources, [values])[0]
     for got, want in zip(answer, reference.run(graph, values), strict=True):
         np.testing.assert_array_equal(got, want)
+
+
+def test_ports_of_unsigned_bytes_are_converted_on_the_device(run_c: RunC) -> None:
+    b = Builder((1, 5, 5, 3), seed=6)
+    b.conv(4, (3, 3))
+    octets = Tensor("octets", (1, 5, 5, 3), DType.UINT8, Quantization((0.05,), (125,)))
+    answer = Tensor("answer", b.shape(), DType.UINT8, Quantization((0.07,), (11,)))
+    graph, last = b.graph(), len(b.tensors)
+    ops = (Op(Quantize(), (last,), (0,)), *graph.ops, Op(Quantize(), graph.outputs, (last + 1,)))
+    graph = replace(
+        graph, tensors=(*graph.tensors, octets, answer), ops=ops, inputs=(last,), outputs=(last + 1,)
+    )
+    assert_exact(graph, run_c)
 
 
 def test_the_reference_engine_is_exact_and_folds_nothing(run_c: RunC) -> None:

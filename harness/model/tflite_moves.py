@@ -173,4 +173,4 @@ MOVES: dict[str, Callable[[Context], tuple[OpSpec, int]]] = {
     "STRIDED_SLICE": _strided_slice,
     "SLICE": _slice,
 }
-"""Operators that become one; those of SPLITS, and PACK, become several."""
+"""Operators that become one; those that become several are in tflite_expand.py."""

@@ -36,6 +36,7 @@ from tinyhil.harness.model.graph import (
 )  # fmt: skip
 from tinyhil.harness.model.shapes import same_pads
 from tinyhil.harness.model.tflite_context import Context, fused, image_size, window
+from tinyhil.harness.model.tflite_expand import EXPANSIONS
 from tinyhil.harness.model.tflite_moves import MOVES
 
 
@@ -176,7 +177,7 @@ def parse_spec(c: Context) -> tuple[OpSpec, int]:
     """The operator's spec, and how many of its inputs are operands (the rest went into the spec)."""
     if c.kind not in _PARSERS:
         advice = _INSTEAD.get(c.kind, "Replace the layer by others, or leave it to the host.")
-        every = ", ".join([*_PARSERS, "SPLIT", "SPLIT_V", "UNPACK", "PACK"])
+        every = ", ".join([*_PARSERS, *EXPANSIONS])
         raise UnsupportedOperator(f"not supported. {advice} Supported are {every}.")
     return _PARSERS[c.kind](c)
 
@@ -193,7 +194,6 @@ _INSTEAD = {
     "LSTM": _LSTM,
     "WHILE": _LSTM,
     "SVDF": "Use FULLY_CONNECTED or DEPTHWISE_CONV_2D over the frames that are kept.",
-    "TRANSPOSE_CONV": "Use RESIZE_NEAREST_NEIGHBOR or RESIZE_BILINEAR and CONV_2D.",
     "ARG_MAX": "End the network before it, and take the largest output on the host.",
     "DIV": "Multiply by the constant's inverse: MUL.",
     "SUM": "Use MEAN: it is the sum in another scale.",

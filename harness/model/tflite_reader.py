@@ -20,18 +20,17 @@ from tinyhil.errors import MalformedModel, ModelError, UnsupportedOperator
 from tinyhil.harness.model.arithmetic import op_params
 from tinyhil.harness.model.graph import (
     AveragePool2D,
-    Concatenation,
     Conv2D,
     DepthwiseConv2D,
     Graph,
     MaxPool2D,
     Op,
-    Reshape,
     Tensor,
 )  # fmt: skip
 from tinyhil.harness.model.tflite_checks import check_op
 from tinyhil.harness.model.tflite_context import Context
-from tinyhil.harness.model.tflite_moves import SHAPE_ONLY, SPLITS, packed, parts_of
+from tinyhil.harness.model.tflite_expand import EXPANSIONS, Expansion
+from tinyhil.harness.model.tflite_moves import SHAPE_ONLY, SPLITS
 from tinyhil.harness.model.tflite_ops import parse_spec
 from tinyhil.harness.model.tflite_tensors import MAX_TENSOR, TensorTable, text, vector
 from tinyhil.harness.model.tflite_variables import RawOp, find_variables, starts_of, states_of
@@ -218,29 +217,21 @@ class _Reader:
         try:
             operands = tuple(None if i < 0 else self.tensors[i] for i in inputs)
             context = Context(op.where, op.kind, op.raw, operands, self.tensors[outputs[0]])
-            if several:
-                place, slices = parts_of(context, [self.tensors[i] for i in outputs])
-                found = [Op(s, (inputs[place],), (o,)) for s, o in zip(slices, outputs, strict=True)]
-            elif op.kind == "PACK":
-                found = self._pack(context, inputs, outputs[0])
+            if expand := EXPANSIONS.get(op.kind):
+                tensors = [self.tensors[i] for i in outputs]
+                expansion = Expansion(context, inputs, outputs, tensors, self.tensors.add)
+                expand(expansion)
+                found = expansion.ops
             else:
                 spec, used = parse_spec(context)
                 found = [Op(spec, tuple([*inputs, *[-1] * used][:used]), (outputs[0],))]
             for each in found:
-                tensors = [None if i < 0 else self.tensors[i] for i in each.inputs]
-                check_op(each.spec, tensors, self.tensors[each.outputs[0]])
+                parts = [None if i < 0 else self.tensors[i] for i in each.inputs]
+                check_op(each.spec, parts, self.tensors[each.outputs[0]])
         except ModelError as error:
             raise type(error)(f"{op.where}: {error}") from None
         self.known.update(outputs)
         return found
-
-    def _pack(self, context: Context, inputs: list[int], out: int) -> list[Op]:
-        axis, shapes = packed(context)
-        found, parts = [], []
-        for index, shape in zip(inputs, shapes, strict=True):
-            parts.append(self.tensors.add(replace(self.tensors[index], shape=shape, data=None)))
-            found.append(Op(Reshape(), (index,), (parts[-1],)))
-        return [*found, Op(Concatenation(axis), tuple(parts), (out,))]
 
     def _kind(self, raw: Any) -> str:
         index = raw.OpcodeIndex()

@@ -8,7 +8,7 @@ import pytest
 from tinyhil.errors import MalformedModel
 from tinyhil.harness.model import read_tflite
 from tinyhil.harness.model.builder import per_tensor
-from tinyhil.harness.model.graph import DType, StridedSlice, Tensor
+from tinyhil.harness.model.graph import DType, Quantization, StridedSlice, Tensor
 from tinyhil.harness.model.oracle import has_tflm, tflm_run
 from tinyhil.harness.model.reference import run
 from tinyhil.harness.model.shapes import Shape
@@ -22,8 +22,7 @@ def moving(code: str, shape: Shape, outputs: list[Shape], constants: list[list[i
     """A file with one operator; its inputs are activations of `shape`, then (or before) int32 constants."""
     tensors = [Tensor(f"x{n}", shape, DType.INT8, QUANT) for n in range(inputs)]
     tensors += [Tensor(f"y{n}", out, DType.INT8, QUANT) for n, out in enumerate(outputs)]
-    data = [np.array(values[0] if len(values) == 1 and code != "SLICE" else values, np.int32)
-            for values in constants]  # fmt: skip
+    data = [np.array(values[0] if len(values) == 1 else values, np.int32) for values in constants]
     values, made = list(range(inputs)), list(range(inputs, len(tensors)))
     fixed = [len(tensors) + n for n in range(len(data))]
     tensors += [Tensor("constant", d.shape, DType.INT32, None, d) for d in data]
@@ -45,6 +44,13 @@ FILES = {
     "pack at the end": moving(
         "PACK", (1, 4), [(1, 4, 2)], [], "PackOptions", inputs=2, ValuesCount=2, Axis=-1
     ),
+    "depth to space": moving(
+        "DEPTH_TO_SPACE", (1, 2, 3, 12), [(1, 4, 6, 3)], [], "DepthToSpaceOptions", BlockSize=2
+    ),
+    "space to depth": moving(
+        "SPACE_TO_DEPTH", (1, 6, 3, 2), [(1, 2, 1, 18)], [], "SpaceToDepthOptions", BlockSize=3
+    ),
+    "maximum of a map": moving("REDUCE_MAX", (1, 4, 5, 3), [(1, 3)], [[1, 2]], "ReducerOptions"),
     "slice": moving("SLICE", (1, 5, 4), [(1, 2, 3)], [[0, 2, 1], [1, 2, -1]], "SliceOptions"),
 }
 
@@ -63,6 +69,50 @@ def test_the_parts_of_a_split_are_slices() -> None:
     graph = read_tflite(FILES["split unevenly"], "g")
     slices = [op.spec for op in graph.ops if isinstance(op.spec, StridedSlice)]
     assert [(s.begin[1], s.end[1]) for s in slices] == [(0, 2), (2, 6), (6, 7)]
+
+
+def upsampling(
+    kernel: tuple[int, int], stride: tuple[int, int], same: bool, per_channel: bool, bias: bool
+) -> bytes:
+    """A file with one TRANSPOSE_CONV, 3x4x5 to four channels."""
+    random = np.random.default_rng([*kernel, *stride])
+    sizes = [(n - 1) * s + (s if same else max(k, s)) for n, s, k in zip((3, 4), stride, kernel, strict=True)]
+    scales = tuple(float(np.float32(v)) for v in random.uniform(0.01, 0.05, 4 if per_channel else 1))
+    shape, out = np.array([1, *sizes, 4], np.int32), (1, *sizes, 4)
+    weights = random.integers(-127, 128, (4, *kernel, 5)).astype(np.int8)
+    biases = random.integers(-900, 900, 4).astype(np.int32)
+    tensors = [
+        Tensor("shape", (4,), DType.INT32, None, shape),
+        Tensor("weights", weights.shape, DType.INT8, Quantization(scales, (0,) * len(scales)), weights),
+        Tensor("x", (1, 3, 4, 5), DType.INT8, QUANT),
+        Tensor(
+            "bias",
+            (4,),
+            DType.INT32,
+            Quantization(tuple(0.5 * s for s in scales), (0,) * len(scales)),
+            biases,
+        ),
+        Tensor("y", out, DType.INT8, per_tensor(3.0, -5)),
+    ]
+    options = {"Padding": 0 if same else 1, "StrideH": stride[0], "StrideW": stride[1]}
+    op = FileOp("TRANSPOSE_CONV", 3, "TransposeConvOptions", [0, 1, 2, 3][: 3 + bias], [4], options)
+    return file_bytes([FileGraph("up", tensors, [op], [2], [4])])
+
+
+@pytest.mark.skipif(not has_tflm(), reason="needs the wheel: pip install 'tinyhil[oracle]'")
+@pytest.mark.parametrize("same", [True, False])
+@pytest.mark.parametrize(
+    ("kernel", "stride"),
+    [((2, 2), (2, 2)), ((3, 3), (2, 2)), ((4, 4), (2, 2)), ((3, 2), (1, 3)), ((5, 1), (3, 1))],
+)
+def test_a_transposed_convolution_is_one_convolution_and_moves(
+    kernel: tuple[int, int], stride: tuple[int, int], same: bool
+) -> None:
+    data = upsampling(kernel, stride, same, per_channel=kernel[0] != 3, bias=stride[0] != 1)
+    graph = read_tflite(data, "up")
+    assert sum(op.kind == "Conv2D" for op in graph.ops) == 1
+    x = np.random.default_rng(1).integers(-128, 128, (1, 3, 4, 5)).astype(np.int8)
+    np.testing.assert_array_equal(run(graph, [x])[0], tflm_run(data, [x])[0])
 
 
 @pytest.mark.parametrize("sizes", [[2, 2, 2], [9, -1, 1], [0, 6, 1], [-1, -1, 3]])

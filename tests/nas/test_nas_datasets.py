@@ -81,7 +81,7 @@ def test_a_file_is_known_by_its_ending_and_options_are_told_in_the_note(tmp_path
         ("imagenet:/no/such/folder", "there is no /no/such/folder"),
         ("digits:here", "no files of its own"),
         ("digits,limit=5", "no option 'limit'"),
-        ("keywords,size=24", "no option 'size'; its options: none"),
+        ("keywords,size=24", "no option 'size'"),
         ("digits,size=0", "whole number above 0"),
         ("digits,size=x", "whole number above 0"),
         ("digits,colour=1", "unknown data set"),

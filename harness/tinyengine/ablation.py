@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from tinyhil.harness.tinyengine.asm.gemm import recipe_of
 from tinyhil.harness.tinyengine.block import BlockCandidate
 from tinyhil.harness.tinyengine.ctext import render, safe_comment, static_text
+from tinyhil.harness.tinyengine.depthwise import DepthwiseCandidate
 from tinyhil.harness.tinyengine.kernel import Candidate, Code, Kernel, Target
 from tinyhil.harness.tinyengine.low_bits import rows_of
 from tinyhil.harness.tinyengine.overlap import pixel_gap
@@ -157,10 +158,11 @@ class Whole:
     def candidates(self, chain: Sequence[Work], target: Target) -> Iterable[Candidate]:
         """Those that stream nothing."""
         for candidate in self.source.candidates(chain, target) if len(chain) == 1 else ():
-            if (
-                not isinstance(candidate, BlockCandidate)
-                or candidate.tile == candidate.parts.depthwise.y.height
-            ):
+            if isinstance(candidate, BlockCandidate):
+                whole = candidate.tile == candidate.parts.depthwise.y.height
+            else:
+                whole = not isinstance(candidate, DepthwiseCandidate) or not candidate.staged
+            if whole:
                 yield candidate
 
 
@@ -174,7 +176,7 @@ def without(kernels: Sequence[Kernel], off: Set[str]) -> Sequence[Kernel]:
     if "streaming" in off:
         found = [Whole(k) for k in found]
     if "unrolling" in off:
-        found = [Looped(k) for k in found]
+        found = [Looped(k) for k in found if k.name != "depthwise"]
     if "adaptive" in off:
         found = [Least(k) for k in found]
     return found

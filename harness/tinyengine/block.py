@@ -21,7 +21,7 @@ from tinyhil.harness.tinyengine.block_code import BlockCode
 from tinyhil.harness.tinyengine.block_layout import Layout, Parts, Stages
 from tinyhil.harness.tinyengine.kernel import Candidate, Code, Target
 from tinyhil.harness.tinyengine.planes import Planes, planes_for
-from tinyhil.harness.tinyengine.strips import Strip, strip_of
+from tinyhil.harness.tinyengine.strips import Strip, project_of, strip_of
 from tinyhil.harness.tinyengine.work import AddWork, ConvWork, DepthwiseWork, Work
 
 
@@ -147,15 +147,6 @@ def _widen(work: ConvWork, width: int, plane_bytes: int, target: Target) -> Stri
     )  # fmt: skip
 
 
-def _project(work: ConvWork, tile: int, target: Target) -> Strip | None:
-    """The pixels of a tile, and of the last one."""
-    recipe, (height, width), channels = recipe_of(work), (work.x.height, work.x.width), work.x.channels
-    if recipe is None:
-        return None
-    sizes = tuple(sorted({tile * width, (height % tile or tile) * width}))
-    return strip_of(work, recipe, target.core, sizes, channels, channels, work.y.channels, 1, target.compact)
-
-
 @dataclass(frozen=True)
 class Block:
     """Depthwise convolutions, alone or with their neighbours, by tiles of rows."""
@@ -174,7 +165,7 @@ class Block:
         for tile in _tiles(dw.y.height):
             forms = _forms(dw, tile, target.core)
             widen = _widen(parts.first, dw.x.width, forms[0].plane_bytes, target) if parts.first else None
-            project = _project(parts.last, tile, target) if parts.last else None
+            project = project_of(parts.last, tile, target) if parts.last else None
             if (parts.first and widen is None) or (parts.last and project is None):
                 return
             for form in forms:

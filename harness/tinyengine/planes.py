@@ -14,18 +14,19 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tinyhil.harness.tinyengine.asm.depthwise import recipe_of
 from tinyhil.harness.tinyengine.asm.depthwise_tile import DepthwiseTile, pack_channel
 from tinyhil.harness.tinyengine.asm.emit import c_file
 from tinyhil.harness.tinyengine.asm.post import Post
-from tinyhil.harness.tinyengine.asm.requant import Recipe, live_bias
+from tinyhil.harness.tinyengine.asm.requant import Recipe, choose, live_bias, reach_of
 from tinyhil.harness.tinyengine.ctext import c_array, static_text, stream_text
 from tinyhil.harness.tinyengine.work import DepthwiseWork
 
 
 @lru_cache(maxsize=1024)
-def _recipe_of(work: DepthwiseWork) -> Recipe | None:
-    return recipe_of(work)
+def recipe_of(work: DepthwiseWork) -> Recipe | None:
+    """The cheapest proven requantisation of all channels."""
+    flat = work.weights.reshape(-1, work.weights.shape[2]).T
+    return choose(work.requant, reach_of(flat, work.folded_bias))
 
 
 @cache
@@ -80,7 +81,7 @@ def planes_for(
 ) -> tuple[Planes, ...]:
     """The forms that are worth a look: fastest, and smaller. `part_of`: the whole, where `work` computes
     some columns only; its requantisation is proven once."""
-    recipe = _recipe_of(part_of or work)
+    recipe = recipe_of(part_of or work)
     if recipe is not None:
         fast = FastPlanes(work, tile, recipe, core, 16)
         if fast.possible:

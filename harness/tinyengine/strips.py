@@ -16,11 +16,12 @@ import numpy.typing as npt
 
 from tinyhil.harness.tinyengine.asm.emit import c_file
 from tinyhil.harness.tinyengine.asm.expand import Expand, pair_order
-from tinyhil.harness.tinyengine.asm.gemm import Gemm, pack, stream_words
+from tinyhil.harness.tinyengine.asm.gemm import Gemm, pack, recipe_of, stream_words
 from tinyhil.harness.tinyengine.asm.post import Post
 from tinyhil.harness.tinyengine.asm.requant import Recipe, live_bias
 from tinyhil.harness.tinyengine.ctext import static_text, stream_text
 from tinyhil.harness.tinyengine.fields import pack_fields
+from tinyhil.harness.tinyengine.kernel import Target
 from tinyhil.harness.tinyengine.work import ConvWork
 
 SLACK = 16  # bytes behind blocks that wide loads and stores may touch
@@ -280,3 +281,13 @@ def strip_of(
 ) -> Strip:
     """`Strip` of these; the same object, with what it has worked out, for the same work."""
     return Strip(work, recipe, core, sizes, row_stride, step, pixel_stride, channel_stride, compact)
+
+
+def project_of(work: ConvWork, tile: int, target: Target) -> Strip | None:
+    """A 1x1 over the pixels of `tile` rows, and of those that remain at the end; None if no proven
+    requantisation applies."""
+    recipe, (height, width), channels = recipe_of(work), (work.x.height, work.x.width), work.x.channels
+    if recipe is None:
+        return None
+    sizes = tuple(sorted({tile * width, (height % tile or tile) * width}))
+    return strip_of(work, recipe, target.core, sizes, channels, channels, work.y.channels, 1, target.compact)

@@ -3,6 +3,7 @@ arithmetic on the host and on both cores."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +13,20 @@ from hypothesis import strategies as st
 from kernel_bench import (
     MACHINES,
     Case,
+    conv_reference,
     depthwise_reference,
     needs_arm,
+    random_conv,
     random_depthwise,
     random_input,
     run_emulated,
     run_native,
 )
 
-from tinyhil.harness.tinyengine.asm.depthwise import Depthwise
 from tinyhil.harness.tinyengine.asm.depthwise_tile import Taps
 from tinyhil.harness.tinyengine.asm.pair_taps import lanes_of, uses_of
 from tinyhil.harness.tinyengine.block import Block, BlockCandidate
+from tinyhil.harness.tinyengine.depthwise import Depthwise
 from tinyhil.harness.tinyengine.kernel import Candidate, Target
 from tinyhil.harness.tinyengine.work import DepthwiseWork, Requant
 
@@ -119,11 +122,27 @@ def samples() -> list[DepthwiseWork]:
     return [random_depthwise(rng, *family) for family in families]  # type: ignore[arg-type]
 
 
+def before_a_1x1(core: str) -> list[Case]:
+    """Depthwise convolutions and the 1x1 after them in one layer, for every height of tile."""
+    rng = np.random.default_rng(4)
+    found = []
+    for size, stride, channels in (((9, 7, 8), 1, 6), ((11, 12, 4), 2, 5)):
+        work = random_depthwise(rng, size, strides=(stride, stride))
+        last = random_conv(rng, (work.y.height, work.y.width, work.y.channels), channels)
+        last = replace(last, x=work.y)
+        x = random_input(rng, work)
+        y = conv_reference(last, depthwise_reference(work, x))
+        chosen = Depthwise().candidates([work, last], Target(core))
+        found += [Case(c, (x,), y, overlap=(c.gaps[0] or -1) > 0) for c in chosen]
+    return found
+
+
 @needs_arm
 @pytest.mark.parametrize("core", MACHINES)
 def test_the_assembler_equals_tflm_on_the_emulated_core(core: str, tmp_path: Path) -> None:
     every = [case for work in samples() for case in cases(work, core)]
     assert len(every) >= len(samples())
+    every += before_a_1x1(core)
     for case, outcome in zip(every, run_emulated(tmp_path, every, core), strict=True):
         assert (outcome.differing, outcome.outside) == (0, 0), case.candidate
 
@@ -147,6 +166,13 @@ def test_every_tap_of_an_output_meets_its_pixel_once(
         assert lanes.words[word][half] == (1, use.taps[0])
         pixels += [(tap, 2 * use.word + (i or use.high)) for i, tap in enumerate(use.taps)]
     assert pixels == [(tap, stride * column - shift + tap) for tap in range(width)]
+
+
+def test_the_twins_equal_tflm_with_a_1x1_behind(tmp_path: Path) -> None:
+    every = before_a_1x1("native")
+    assert any(case.overlap for case in every)
+    for case, outcome in zip(every, run_native(tmp_path, every), strict=True):
+        assert (outcome.differing, outcome.outside) == (0, 0), case.candidate
 
 
 def test_rows_of_pairs_are_for_groups_of_four_channels_that_windows_meet() -> None:

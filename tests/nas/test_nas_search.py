@@ -219,3 +219,30 @@ def test_a_search_for_narrow_weights_reckons_with_what_their_firmware_takes(tmp_
         assert need.ram >= one.ram
         assert 0 <= need.flash - one.flash <= 1
     assert replace(found, final=None).in_form(needs, samples) is needs
+
+
+def test_searches_with_a_shared_folder_share_one_super_network_of_all_spaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch", reason="needs PyTorch: pip install '.[nas]'")
+    from tiny_search import a_search
+
+    from tinyhil.nas import search
+    from tinyhil.nas.space import grid
+    from tinyhil.nas.supertrain import Covered
+
+    seen: list[object] = []
+
+    class Reached(Exception):
+        pass
+
+    def train(covered: Covered, data: object, recipe: object, checkpoint: Path, *rest: object) -> None:
+        seen.extend((covered.spaces, checkpoint))
+        raise Reached
+
+    monkeypatch.setattr(search, "train_supernet", train)
+    one = replace(a_search(tmp_path / "one"), shared=tmp_path)
+    with pytest.raises(Reached):
+        one.run()
+    assert seen == [grid(one.family, one.widths, one.resolutions), tmp_path / "supernet.pt"]
+    assert (tmp_path / "one" / "stage1.json").exists()

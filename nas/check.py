@@ -2,7 +2,7 @@
 
     arena    planned for typical weights, and by the firmware, in bytes
     RAM      arena, static data and stack, predicted and touched
-    flash    predicted from learned code sizes, and linked
+    flash    predicted from learned code sizes, for typical weights and for the network's own, and linked
     time     by the engine's plan, beside layer features, MACs + elements, and MACs alone
 
 The judged networks have widths and resolutions that no learned one has, and other mixes of kernels.
@@ -20,9 +20,9 @@ from tinyhil.harness.engine import Options
 from tinyhil.nas.arch import Arch
 from tinyhil.nas.chainstore import ChainStore, chains_folder
 from tinyhil.nas.choosing import choose
-from tinyhil.nas.codesize import CodeSizes, learn
+from tinyhil.nas.codesize import CodeSizes
 from tinyhil.nas.latency import Report, evaluate, evaluate_baselines, fit
-from tinyhil.nas.meter import Measured, Meter
+from tinyhil.nas.meter import Measured, Meter, learn_from
 from tinyhil.nas.planlatency import PlanModel, describe_by, evaluate_plan, fit_plan
 from tinyhil.nas.planning import EngineNeeds
 from tinyhil.nas.prices import Conditions
@@ -39,12 +39,14 @@ COUNTS, SEEDS = (6, 12, 24, 48), 6  # of the learning curve
 
 @dataclass(frozen=True)
 class Miss:
-    """One judged network: predicted minus measured bytes."""
+    """One judged network: predicted minus measured bytes. `own` is that of flash from the plan for the very
+    weights, None where that is not known."""
 
     arch: Arch
     arena: int
     ram: int
     flash: int
+    own: int | None
     measured: Measured
 
 
@@ -61,7 +63,10 @@ def misses(needs: EngineNeeds, sizes: CodeSizes | None, judged: Sequence[Measure
     for one in judged:
         plan = needs.plan(one.sample.arch)
         ram, flash = sizes.needs(plan) if sizes else (plan.arena, plan.flash)
-        found.append(Miss(one.sample.arch, plan.arena - one.planned, ram - one.ram, flash - one.flash, one))
+        own = sizes.flash(one.plan, own_weights=True) - one.flash if sizes and one.plan else None
+        found.append(
+            Miss(one.sample.arch, plan.arena - one.planned, ram - one.ram, flash - one.flash, own, one)
+        )
     return found
 
 
@@ -88,15 +93,20 @@ def check(
     pool, others = drawn(seed)
     known = meter(choose(pool, learned, describe_by(needs.plan, board)))
     checks = meter(others[:judged])
-    built = [(needs.plan(one.sample.arch), one.built, one.flash) for one in known if one.built is not None]
-    sizes = learn([b[0] for b in built], [b[1] for b in built], [b[2] for b in built]) if built else None
+    sizes = learn_from(known, needs.plan)
     rows = misses(needs, sizes, checks)
     say(f"{board.name}: {len(known)} networks learned from, {len(checks)} others judged")
-    say("  predicted minus measured: arena, RAM, flash in bytes")
+    say("  predicted minus measured bytes: arena, RAM, flash for typical weights, flash for its own")
     for row in rows:
-        say(f"  {row.arena:+6} {row.ram:+6} {row.flash:+7}  {row.measured.flash:8,} B flash  {row.arch}")
+        own = "" if row.own is None else f"{row.own:+d}"
+        figures = f"{row.arena:+6} {row.ram:+6} {row.flash:+7} {own:>7}"
+        say(f"  {figures}  {row.measured.flash:8,} B flash  {row.arch}")
     exact, near = sum(row.arena == 0 for row in rows), sum(abs(row.flash) <= 1024 for row in rows)
-    say(f"  arena to the byte: {exact} of {len(rows)}; flash within 1 KiB: {near} of {len(rows)}")
+    sure = sum(row.own is not None and abs(row.own) <= 1024 for row in rows)
+    say(
+        f"  arena to the byte: {exact} of {len(rows)}; flash within 1 KiB: {near} for typical weights, "
+        f"{sure} for their own"
+    )
     model = fit_plan(known, needs.plan, engine, board, source=source)
     layers = sum(len(one.layers) for one in known)
     say(f"  run time in {model.unit}, from {len(known)} networks with {layers} layers:")

@@ -2,8 +2,13 @@
 
 Of a layer's flash the engine knows weights and constants to the byte, and its assembler to a few; what GCC
 makes of the C around them it estimates. So each network that is built for a measurement also teaches what
-its functions took: a helper by its name (equal names are equal code), a layer's own function by its kind.
-What was never built is corrected by the mean of its family.
+its functions took: a helper by its name (equal names are equal code), a layer's own function by its kind,
+and the loops of a block by what they do and call (`_block_row`). What was never built is corrected by the
+mean of its family.
+
+A plan for typical weights does not foresee in which layers one channel's weights ask for constants of its
+own: a word for each of the layer's channels, and another variant of its micro-kernels. That goes one way, so
+`unforeseen` bytes are added, unless the plan is for the very weights.
 
 A stack is as deep as its deepest layer: no kind of layer is deeper than the shallowest network it was in.
 """
@@ -11,7 +16,7 @@ A stack is as deep as its deepest layer: no kind of layer is deeper than the sha
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -43,16 +48,20 @@ class CodeSizes:
     ratios: Mapping[str, float]  # kind of helper -> bytes built per byte estimated
     own: Mapping[str, float]  # kind or family of a layer -> bytes built beyond the estimate
     base: tuple[float, float, float]  # once, per helper, per wrapper
+    blocks: tuple[float, ...]  # prices of the counts of `_block_row`; empty where too few blocks were built
+    unforeseen: float  # what plans for typical weights were too low, in bytes
     stacks: Mapping[str, int]
     static: int
     networks: int
 
-    def flash(self, plan: Planned) -> int:
-        """Bytes of flash of the firmware of a planned network."""
+    def flash(self, plan: Planned, own_weights: bool = False) -> int:
+        """Bytes of flash of the firmware of a planned network; `own_weights`: the plan is for its weights."""
         shared = shared_of(plan)
-        size = sum(self._helper(name, estimate) for name, estimate in shared.items())
+        size = sum(self._helper(name, estimate) for name, estimate in shared.items() if not is_block(name))
+        size += sum(self._loops(key, layer) for key, layer in loops_of(plan).items())
         size += sum(layer.flash + self._own(layer) for layer in plan.layers)
-        return round(size + float(np.dot(self.base, _base_row(shared))))
+        size += float(np.dot(self.base, _base_row(shared)))
+        return round(size if own_weights else size + self.unforeseen)
 
     def ram(self, plan: Planned) -> int:
         """Bytes of RAM: arena, static data, and the deepest layer's stack."""
@@ -61,64 +70,107 @@ class CodeSizes:
         return plan.arena + self.static + stack
 
     def needs(self, plan: Planned) -> tuple[int, int]:
-        """Bytes of RAM and of flash."""
+        """Bytes of RAM and of flash, for typical weights."""
         return self.ram(plan), self.flash(plan)
 
     def _helper(self, name: str, estimate: int) -> float:
         known = self.helpers.get(name.removesuffix(".c"))
         return known if known is not None else estimate * self.ratios.get(helper_kind(name), 1.0)
 
+    def _loops(self, key: str, layer: PlannedLayer) -> float:
+        if key in self.helpers or not self.blocks:
+            name = next(filter(is_block, layer.shared or {}))
+            estimate = (layer.shared or {})[name] * self.ratios.get(helper_kind(name), 1.0)
+            return self.helpers.get(key, estimate)
+        return float(np.dot(self.blocks, _block_row(layer)))
+
     def _own(self, layer: PlannedLayer) -> float:
         return self.own.get(kind_of(layer), self.own.get(family(layer.kernel), 0.0))
 
 
-def learn(plans: Sequence[Planned], built: Sequence[Built], flashes: Sequence[int]) -> CodeSizes:
+def learn(
+    plans: Sequence[Planned],
+    built: Sequence[Built],
+    flashes: Sequence[int],
+    own: Sequence[Planned | None] | None = None,
+) -> CodeSizes:
     """The sizes of `built`, whose plans are `plans` and whose firmware took `flashes` bytes, in the same
-    order; at least one network."""
+    order; at least one network. `own` are the plans for the very weights, where they are known."""
     helpers: dict[str, int] = {}
     ratios: dict[str, list[float]] = defaultdict(list)
-    own: dict[str, list[float]] = defaultdict(list)
+    sizes_of: dict[str, list[float]] = defaultdict(list)
     stacks: dict[str, int] = {}
-    rows, rests = [], []
-    for plan, one, flash in zip(plans, built, flashes, strict=True):
+    rows, rests, blocks, loop_sizes = [], [], [], []
+    ran = [mine or plan for plan, mine in zip(plans, own or [None] * len(plans), strict=True)]
+    for plan, one, flash in zip(ran, built, flashes, strict=True):
         helpers.update(one.helpers)
-        shared = shared_of(plan)
-        for name, estimate in shared.items():
+        for name, estimate in shared_of(plan).items():
             if name.removesuffix(".c") in one.helpers:
                 ratios[helper_kind(name)].append(one.helpers[name.removesuffix(".c")] / estimate)
         if [len(layer.parts) for layer in plan.layers] == [count for count, _ in one.own]:
             for layer, loops in zip(plan.layers, one.loops, strict=False):
                 for name in filter(is_block, layer.shared or {}):
                     if loops in one.helpers:
-                        helpers[name] = one.helpers[loops]
-                        ratios[helper_kind(name)].append(helpers[name] / (layer.shared or {})[name])
+                        size = helpers[loops_key(layer)] = one.helpers[loops]
+                        ratios[helper_kind(name)].append(size / (layer.shared or {})[name])
+                        blocks.append(_block_row(layer))
+                        loop_sizes.append(size)
             for layer, (_, size) in zip(plan.layers, one.own, strict=True):
                 for kind in (kind_of(layer), family(layer.kernel)):
-                    own[kind].append(size - layer.flash)
+                    sizes_of[kind].append(size - layer.flash)
                 stacks[kind_of(layer)] = min(one.stack, stacks.get(kind_of(layer), one.stack))
         used = sum(one.helpers.values()) + sum(size for _, size in one.own)
         rows.append(_base_row(one.helpers))
         rests.append(flash - used)
-    found = np.linalg.lstsq(np.array(rows), np.array(rests, float), rcond=None)[0]
-    if len(rows) < 2 * len(found):  # too few to tell the parts of the rest apart
-        found = np.array([np.mean(rests), 0.0, 0.0])
+    base = _prices(rows, rests) or (float(np.mean(rests)), 0.0, 0.0)
     sizes = CodeSizes(
         helpers=helpers,
         ratios={kind: float(np.mean(values)) for kind, values in ratios.items()},
-        own={kind: float(np.median(values)) for kind, values in own.items()},
-        base=(float(found[0]), float(found[1]), float(found[2])),
+        own={kind: float(np.median(values)) for kind, values in sizes_of.items()},
+        base=(base[0], base[1], base[2]),
+        blocks=_prices(blocks, loop_sizes),
+        unforeseen=0.0,
         stacks=stacks or {"": max(one.stack for one in built)},
         static=max(one.static for one in built),
         networks=len(built),
     )
-    # What typical weights do not foresee (constants that differ per channel) goes one way on the whole.
-    missed = float(np.median([flash - sizes.flash(plan) for plan, flash in zip(plans, flashes, strict=True)]))
-    return replace(sizes, base=(sizes.base[0] + missed, *sizes.base[1:]))
+    missed = [flash - sizes.flash(plan) for plan, flash in zip(plans, flashes, strict=True)]
+    return replace(sizes, unforeseen=float(np.median(missed)))
+
+
+def _prices(rows: Sequence[Sequence[float]], sizes: Sequence[float]) -> tuple[float, ...]:
+    """Least squares; nothing where there are fewer than two rows for a price."""
+    if not rows or len(rows) < 2 * len(rows[0]):
+        return ()
+    return tuple(map(float, np.linalg.lstsq(np.array(rows), np.array(sizes, float), rcond=None)[0]))
 
 
 def shared_of(plan: Planned) -> dict[str, int]:
     """The helpers of a plan, each once: file name -> estimated bytes."""
     return {name: size for layer in plan.layers for name, size in (layer.shared or {}).items()}
+
+
+def loops_of(plan: Planned) -> dict[str, PlannedLayer]:
+    """The loops of the blocks of a plan, each once: `loops_key` -> a layer that calls them."""
+    return {loops_key(layer): layer for layer in plan.layers if any(map(is_block, layer.shared or {}))}
+
+
+def loops_key(layer: PlannedLayer) -> str:
+    """Equal for blocks that share their loops: what they compute, and by which helpers."""
+    return " ".join(sorted(layer.shared or {}, key=lambda name: (not is_block(name), name)))
+
+
+def _block_row(layer: PlannedLayer) -> list[float]:
+    """What the size of a block's loops depends on: its parts, and how many helpers it calls."""
+    kinds = Counter(helper_kind(name) for name in layer.shared or {})
+    depthwise = next(part for part in layer.parts if part.kind == "depthwise")
+    stages, several = family(layer.kernel).split("+"), not _single(layer)
+    multiplied = sum(count for kind, count in kinds.items() if kind.startswith("th_gemm"))
+    moved = sum(count for kind, count in kinds.items() if kind.startswith(("th_expand", "th_sort")))
+    tiles = kinds["th_dw"]
+    parts = ["conv" in stages, "1x1" in stages, "add" in stages, depthwise.kernel == 5, depthwise.kernel > 5]
+    counts = [multiplied, moved, tiles, several, several * multiplied, several * (tiles > 1)]
+    return list(map(float, [1, *parts, *counts, depthwise.stride == 2, several * ("add" in stages)]))
 
 
 def kind_of(layer: PlannedLayer) -> str:

@@ -31,7 +31,7 @@ from tinyhil.harness.sweep.evaluate import evaluate
 from tinyhil.harness.sweep.plan import Item, Source
 from tinyhil.harness.sweep.workers import Workers
 from tinyhil.nas.arch import Arch, layers, parse
-from tinyhil.nas.codesize import Built
+from tinyhil.nas.codesize import Built, CodeSizes, learn
 from tinyhil.nas.latency import Sample
 from tinyhil.nas.ownplan import plan_from_json, plan_of, plan_to_json
 from tinyhil.nas.planning import Planned
@@ -135,6 +135,20 @@ class HarnessMeter:
 def narrowed(graph: Graph, bits: int) -> Graph:
     """The int8 `graph` with all its weights in `bits` bits."""
     return graph if bits == 8 else requantise(graph, dict.fromkeys(weighted_layers(graph), bits))
+
+
+def learn_from(measured: Sequence[Measured], plan: Callable[[Arch], Planned]) -> CodeSizes | None:
+    """The code sizes of `measured` networks, whose plans for typical weights `plan` gives; None where none of
+    them was built here."""
+    known = [(one, one.built) for one in measured if one.built is not None]
+    if not known:
+        return None
+    return learn(
+        [plan(one.sample.arch) for one, _ in known],
+        [built for _, built in known],
+        [one.flash for one, _ in known],
+        [one.plan for one, _ in known],
+    )
 
 
 def write_graph(graph: Graph, path: Path) -> Path:

@@ -27,11 +27,10 @@ from tinyhil.nas import cost
 from tinyhil.nas.arch import Arch
 from tinyhil.nas.check import describe
 from tinyhil.nas.choosing import choose
-from tinyhil.nas.codesize import learn
 from tinyhil.nas.data import Dataset
 from tinyhil.nas.evolution import Budget, Judge, Outcome, Settings, evolve, random_search
 from tinyhil.nas.latency import Report, evaluate, evaluate_baselines, fit
-from tinyhil.nas.meter import Measured, Meter
+from tinyhil.nas.meter import Measured, Meter, learn_from
 from tinyhil.nas.planlatency import PlanModel, describe_by, evaluate_plan, fit_plan
 from tinyhil.nas.planning import EngineNeeds
 from tinyhil.nas.size import Size
@@ -251,13 +250,8 @@ class Search:
         """`needs` with what built firmware takes beyond the plan: code and stack as they were built, and the
         largest amount by which that was still too little."""
         plans = [needs.plan(one.sample.arch) for one in measured]
-        known = [(plan, one) for plan, one in zip(plans, measured, strict=True) if one.built is not None]
-        if known:
-            sizes = learn(
-                [plan for plan, _ in known],
-                [one.built for _, one in known if one.built is not None],
-                [one.flash for _, one in known],
-            )
+        sizes = learn_from(measured, needs.plan)
+        if sizes is not None:
             needs.firmware = sizes.needs
         exact = sum(one.planned == plan.arena for one, plan in zip(measured, plans, strict=True))
         predicted = [needs(one.sample.arch) for one in measured]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tinyhil.nas.arch import Kind, Layer
-from tinyhil.nas.codesize import Built, helper_kind, learn
+from tinyhil.nas.codesize import Built, helper_kind, learn, loops_key, loops_of
 from tinyhil.nas.meter import _called
 from tinyhil.nas.planning import Planned, PlannedLayer
 from tinyhil.nas.size import square
@@ -74,21 +74,59 @@ def test_sizes_in_a_helpers_name_are_left_out_of_its_kind() -> None:
     assert helper_kind("other") == "other"
 
 
-def test_the_loops_of_a_block_are_known_by_the_layer_that_calls_them() -> None:
-    def block(size: int) -> tuple[PlannedLayer, str]:
-        name = f"conv+dw x{size}: {size}x{size}x8, conv -> depthwise 3x3 stride 1 -> {size}x{size}x48."
-        return PlannedLayer("conv+dw", 1, 500, {name: 250}, (POINTWISE,)), name
+def block(size: int, *helpers: str, tile: int = 0, kernel: int = 3) -> PlannedLayer:
+    name = f"conv+dw x{tile or size}: {size}x{size}x8, conv -> depthwise {kernel}x{kernel} stride 1"
+    depthwise = Layer("d", Kind.DEPTHWISE, kernel, 1, 8, 8, square(size), square(size), relu6=True)
+    shared = {f"{name} -> {size}x{size}x48.": 250} | {f"{helper}.c": 0 for helper in helpers}
+    return PlannedLayer(f"conv+dw x{tile or size}", 1, 500, shared, (POINTWISE, depthwise))
 
-    (small, small_name), (large, large_name) = block(4), block(8)
+
+def test_the_loops_of_a_block_are_known_by_the_layer_that_calls_them() -> None:
+    small, large = block(4), block(8)
     plan = planned(small, add(), large)
-    own = ((1, 590), (1, 210), (1, 590))
+    own = ((2, 590), (1, 210), (2, 590))
     one = Built({"th_block_aa": 300, "th_block_bb": 340}, own, 300, 48, ("th_block_aa", "", "th_block_bb"))
     sizes = learn([plan], [one], [RUNTIME + 640 + 1390])
-    assert (sizes.helpers[small_name], sizes.helpers[large_name]) == (300, 340)
+    assert (sizes.helpers[loops_key(small)], sizes.helpers[loops_key(large)]) == (300, 340)
     assert sizes.flash(planned(large, add())) == RUNTIME + 340 + 590 + 210
-    assert sizes.flash(planned(block(6)[0])) == RUNTIME + 320 + 590, "not built: the mean of its kind"
-    assert helper_kind(small_name) == helper_kind(large_name) == "conv+dw 1 one"
-    assert helper_kind(small_name.replace("x4:", "x2:")) == "conv+dw 1 several"
+    assert sizes.flash(planned(block(6))) == RUNTIME + 320 + 590, "not built: the mean of its kind"
+    name = loops_key(small)
+    assert helper_kind(name) == helper_kind(loops_key(large)) == "conv+dw 1 one"
+    assert helper_kind(name.replace("x4:", "x2:")) == "conv+dw 1 several"
+
+
+def test_blocks_of_one_shape_that_call_other_helpers_have_loops_of_their_own() -> None:
+    one, other = block(4, "th_gemm_p4c2k8_planes_p12"), block(4, "th_gemm_p4c2k8_planes_p12a80")
+    assert len(loops_of(planned(one, other, one))) == 2
+
+
+def test_loops_that_were_never_built_are_priced_by_what_they_do_and_call() -> None:
+    def compiled_loops(layer: PlannedLayer) -> int:
+        calls = sum("gemm" in name for name in layer.shared or {})
+        several = not layer.kernel.endswith(f"x{layer.parts[-1].size_out.height}")
+        return 90 + 64 * calls + 140 * several + 100 * (layer.parts[-1].kernel == 5)
+
+    gemms = [f"th_gemm_p{pixels}c2u8_planes_p12" for pixels in (1, 2, 3, 4)]
+    shapes = [(size, count, tile, kernel) for size in (4, 6, 7, 9) for count in range(1, 5)
+              for tile in (0, 2) for kernel in (3, 5)]  # fmt: skip
+    every = [block(size, *gemms[:count], tile=tile, kernel=kernel) for size, count, tile, kernel in shapes]
+    built, flashes = [], []
+    for layer in every:
+        size = compiled_loops(layer)
+        built.append(Built({"th_block_aa": size}, ((2, 590),), 300, 48, ("th_block_aa",)))
+        flashes.append(RUNTIME + size + 590)
+    sizes = learn([planned(layer) for layer in every], built, flashes)
+    strange = block(12, *gemms[:3], tile=3, kernel=5)
+    expected = RUNTIME + compiled_loops(strange) + 590 + 3 * sizes.base[2]
+    assert sizes.flash(planned(strange)) == pytest.approx(expected, abs=3)
+
+
+def test_what_typical_weights_do_not_foresee_is_added_unless_the_weights_are_known() -> None:
+    typical, own = planned(add(120)), planned(add(520))
+    one, flash = compiled(own, 300)
+    sizes = learn([typical], [one], [flash], [own])
+    assert sizes.unforeseen == 400
+    assert sizes.flash(typical) == sizes.flash(own, own_weights=True) == flash
 
 
 def test_which_loops_a_layer_calls_is_read_from_its_c_text() -> None:

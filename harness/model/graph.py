@@ -328,7 +328,8 @@ class State:
 @dataclass(frozen=True, eq=False)
 class Graph:
     """A network in execution order. `file` and `sha256` are the file it came from, empty if made here; of a
-    network with variables `file` is the form without them. `states`: ports that its caller carries over."""
+    network with variables, or with batches around a convolution, `file` is the form without them. `states`:
+    ports that its caller carries over."""
 
     name: str
     tensors: tuple[Tensor, ...]

@@ -76,12 +76,12 @@ def _interpreter(runtime: Any, model: bytes) -> Any:
 def reference_for(model: bytes, graph: Graph) -> tuple[str, Run]:
     """Who computes the reference (name and version), and the function that does it.
 
-    `model` is the file that `graph` was read from; with variables it keeps its state, which is a port of
-    `graph`, so its form without them runs. The wheel is used where it is installed and runs the
-    network; the reference interpreter where not. The wheel is C++ that trusts its file, so it runs in a
+    `model` is the file that `graph` was read from. What runs is `graph.file`, which is the same but where the
+    file keeps a state, a port of `graph`, or where TFLM is not sure. The wheel is used where it is installed
+    and runs the network; the reference interpreter where not. The wheel is C++ that trusts its file, so it runs in a
     process of its own, one for all networks.
     """
-    model = graph.file if graph.states else bytes(model)
+    model = graph.file or bytes(model)
     zeros = [np.zeros(graph.tensors[i].shape, graph.tensors[i].dtype.numpy) for i in graph.inputs]
     try:
         if has_tflm():

@@ -27,6 +27,7 @@ from tinyhil.harness.model.graph import (
     Op,
     Tensor,
 )  # fmt: skip
+from tinyhil.harness.model.tflite_batches import Dilated, dilated_ops, find_dilated
 from tinyhil.harness.model.tflite_checks import check_op
 from tinyhil.harness.model.tflite_context import Context
 from tinyhil.harness.model.tflite_expand import EXPANSIONS, Expansion
@@ -78,7 +79,8 @@ def read_tflite(data: bytes | memoryview, name: str) -> Graph:
             "Convert the network with the TensorFlow Lite converter first."
         )
     try:
-        graph = _Reader(view, name).graph()
+        reader = _Reader(view, name)
+        graph = reader.graph()
     except ModelError as error:
         raise type(error)(f"{name}: {error}") from None
     except _OUT_OF_FILE as error:
@@ -86,7 +88,7 @@ def read_tflite(data: bytes | memoryview, name: str) -> Graph:
             f"{name}: an offset or a length in the file leads out of its {len(view):,} bytes ({error}). "
             "The file is truncated or corrupted; copy or convert it again."
         ) from error
-    file = write_tflite(replace(graph, states=())) if graph.states else bytes(view)
+    file = write_tflite(replace(graph, states=())) if graph.states or reader.rewritten else bytes(view)
     return replace(graph, sha256=hashlib.sha256(view).hexdigest(), file=file)
 
 
@@ -103,6 +105,7 @@ class _Reader:
             raise MalformedModel(f"the file says it holds {count} graphs.")
         self.subgraph: Any = self.model.Subgraphs(number)
         self.tensors = TensorTable(view, self.model, self.subgraph)
+        self.rewritten = False  # TFLM would not compute the file's own form in the same way every time
         self.known: set[int] = set()  # tensors that have a value at this point of the execution
 
     def graph(self) -> Graph:
@@ -132,7 +135,9 @@ class _Reader:
             if self.tensors[i].data is not None:
                 raise MalformedModel(f"network input {self.tensors.label(i)} is a constant.")
         self.known.update(inputs)
-        ops = [op for raw in self._live_operators(variables.ops, inputs, outputs) for op in self._ops(raw)]
+        live = find_dilated(self._live_operators(variables.ops, inputs, outputs), outputs)
+        self.rewritten = any(isinstance(raw, Dilated) for raw in live)
+        ops = [op for raw in live for op in self._ops(raw)]
         for i in outputs:
             if i not in self.known:
                 raise MalformedModel(f"network output {self.tensors.label(i)} is written by no operator.")
@@ -200,38 +205,42 @@ class _Reader:
             inputs = inputs[:1]
         return RawOp(where, kind, raw, inputs, outputs)
 
-    def _ops(self, op: RawOp) -> list[Op]:
+    def _ops(self, op: RawOp | Dilated) -> list[Op]:
         """One operator of the file as those of the graph: mostly one."""
-        inputs, outputs = op.inputs, op.outputs
-        several = op.kind in SPLITS
-        if not inputs or inputs[0] < 0 or not outputs or (len(outputs) != 1 and not several):
-            raise MalformedModel(f"{op.where}: has {len(inputs)} inputs and {len(outputs)} outputs.")
+        first, last = (op.first, op.last) if isinstance(op, Dilated) else (op, op)
+        where, inputs, outputs = last.where, first.inputs, last.outputs
+        if not inputs or inputs[0] < 0 or not outputs or (len(outputs) != 1 and last.kind not in SPLITS):
+            raise MalformedModel(f"{where}: has {len(inputs)} inputs and {len(outputs)} outputs.")
         if (lost := next((i for i in inputs if i >= 0 and not self._has_value(i)), None)) is not None:
             raise MalformedModel(
-                f"{op.where}: reads {self.tensors.label(lost)}, which nothing has written at this point: "
+                f"{where}: reads {self.tensors.label(lost)}, which nothing has written at this point: "
                 "the operators form a cycle, are out of order, or a constant has lost its data."
             )
         for out in outputs:
             if self.tensors[out].data is not None:
-                raise MalformedModel(f"{op.where}: writes {self.tensors.label(out)}, which is a constant.")
+                raise MalformedModel(f"{where}: writes {self.tensors.label(out)}, which is a constant.")
         try:
-            operands = tuple(None if i < 0 else self.tensors[i] for i in inputs)
-            context = Context(op.where, op.kind, op.raw, operands, self.tensors[outputs[0]])
-            if expand := EXPANSIONS.get(op.kind):
+            if isinstance(op, Dilated):
+                found = dilated_ops(op, self._context, self.tensors.add)
+            elif expand := EXPANSIONS.get(op.kind):
                 tensors = [self.tensors[i] for i in outputs]
-                expansion = Expansion(context, inputs, outputs, tensors, self.tensors.add)
+                expansion = Expansion(self._context(op), inputs, outputs, tensors, self.tensors.add)
                 expand(expansion)
                 found = expansion.ops
             else:
-                spec, used = parse_spec(context)
+                spec, used = parse_spec(self._context(op))
                 found = [Op(spec, tuple([*inputs, *[-1] * used][:used]), (outputs[0],))]
             for each in found:
                 parts = [None if i < 0 else self.tensors[i] for i in each.inputs]
                 check_op(each.spec, parts, self.tensors[each.outputs[0]])
         except ModelError as error:
-            raise type(error)(f"{op.where}: {error}") from None
+            raise type(error)(f"{where}: {error}") from None
         self.known.update(outputs)
         return found
+
+    def _context(self, op: RawOp) -> Context:
+        operands = tuple(None if i < 0 else self.tensors[i] for i in op.inputs)
+        return Context(op.where, op.kind, op.raw, operands, self.tensors[op.outputs[0]])
 
     def _kind(self, raw: Any) -> str:
         index = raw.OpcodeIndex()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tinyhil.errors import MalformedModel
-from tinyhil.harness.model import read_tflite
+from tinyhil.errors import MalformedModel, UnsupportedOperator
+from tinyhil.harness.model import read_tflite, reference_for
 from tinyhil.harness.model.builder import per_tensor
-from tinyhil.harness.model.graph import DType, Quantization, StridedSlice, Tensor
+from tinyhil.harness.model.graph import Conv2D, DepthwiseConv2D, DType, Quantization, StridedSlice, Tensor
 from tinyhil.harness.model.oracle import has_tflm, tflm_run
 from tinyhil.harness.model.reference import run
 from tinyhil.harness.model.shapes import Shape
@@ -120,3 +120,87 @@ def test_parts_that_do_not_add_up_are_refused(sizes: list[int]) -> None:
     data = moving("SPLIT_V", (1, 7, 2), PARTS, [sizes, [1]], "SplitVOptions", NumSplits=3)
     with pytest.raises(MalformedModel, match=r"g: operator 0 \(SPLIT_V\), which writes .*y0.*: "):
         read_tflite(data, "g")
+
+
+def dilated(sequence: bool, block: int, depthwise: bool, crop: int, padded: bool = False) -> bytes:
+    """A convolution with a dilation as older converters write it; a sequence goes through reshapes.
+    `padded`: by an operator of its own, which TFLM can be trusted with."""
+    random = np.random.default_rng([sequence, block, depthwise])
+    steps, taps = 12, 3
+    pad = (taps - 1) * block
+    total = steps + pad + (-(steps + pad)) % block + block * bool(crop)
+    inner, outer = total // block, (total // block - taps + 1) * block
+    end = outer - steps - crop
+    out, depth = (4 if depthwise else 5), 4
+    shape, result = (
+        ((1, steps, depth), (1, steps, out)) if sequence else ((1, steps, 3, depth), (1, steps, 3, out))
+    )
+    width = [] if sequence else [3]
+    rows = (block, 1, inner) if sequence else (block, inner, 3)
+    weights = random.integers(-127, 128, (1, taps, 1, 4) if depthwise else (5, taps, 1, 4)).astype(np.int8)
+    if sequence:
+        weights = weights.swapaxes(1, 2).copy()
+    biases = random.integers(-900, 900, out).astype(np.int32)
+    added = [pad + crop, total - steps - pad - crop]
+    shorter = (*rows[:2], rows[2] - taps + 1) if sequence else (block, inner - taps + 1, 3)
+
+    def activation(name: str, size: Shape, last: bool) -> Tensor:
+        return Tensor(name, size, DType.INT8, per_tensor(3.0, -5) if last else QUANT)
+
+    def constant(name: str, values: object) -> Tensor:
+        data = np.array(values, np.int32)
+        return Tensor(name, data.shape, DType.INT32, None, data)
+
+    tensors = [
+        activation("x", shape, False),
+        activation("apart", (block, inner, *width, depth), False),
+        activation("image", (*rows, depth), False),
+        activation("found", (*shorter, out), True),
+        activation("flat", (block, inner - taps + 1, *width, out), True),
+        activation("y", result, True),
+        Tensor("weights", weights.shape, DType.INT8, per_tensor(0.04), weights),
+        Tensor("bias", (out,), DType.INT32, per_tensor(0.02), biases),
+        constant("block", [block] if sequence else [block, 1]),
+        constant("pads", [[0, 0] if padded else added, *([] if sequence else [[0, 0]])]),
+        constant("crops", [[crop, end], *([] if sequence else [[0, 0]])]),
+        constant("shape", (*rows, depth)),
+        constant("flat shape", (block, inner - taps + 1, *width, out)),
+        activation("padded", (1, total, *width, depth), False),
+        constant("more pads", [[0, 0], added, *[[0, 0] for _ in (*width, depth)]]),
+    ]
+    kind = "DepthwiseConv2DOptions" if depthwise else "Conv2DOptions"
+    options = {"Padding": 1, "StrideH": 1, "StrideW": 1, "DilationHFactor": 1, "DilationWFactor": 1}
+    options |= {"DepthMultiplier": 1} if depthwise else {}
+    first, last = (2, 3) if sequence else (1, 4)
+    ops = [
+        *([FileOp("PAD", 2, "PadOptions", [0, 14], [13])] if padded else []),
+        FileOp("SPACE_TO_BATCH_ND", 2, "SpaceToBatchNDOptions", [13 if padded else 0, 8, 9], [1]),
+        *([FileOp("RESHAPE", 1, "ReshapeOptions", [1, 11], [2])] if sequence else []),
+        FileOp("DEPTHWISE_CONV_2D" if depthwise else "CONV_2D", 3, kind, [first, 6, 7], [last], options),
+        *([FileOp("RESHAPE", 1, "ReshapeOptions", [3, 12], [4])] if sequence else []),
+        FileOp("BATCH_TO_SPACE_ND", 2, "BatchToSpaceNDOptions", [4, 8, 10], [5]),
+    ]
+    return file_bytes([FileGraph("dilated", tensors, ops, [0], [5])])
+
+
+@pytest.mark.skipif(not has_tflm(), reason="needs the wheel: pip install 'tinyhil[oracle]'")
+@pytest.mark.parametrize("crop", [0, 1])
+@pytest.mark.parametrize("depthwise", [False, True])
+@pytest.mark.parametrize(("sequence", "block"), [(True, 2), (True, 4), (False, 2), (False, 3)])
+def test_batches_around_a_convolution_are_its_dilation(
+    sequence: bool, block: int, depthwise: bool, crop: int
+) -> None:
+    data, sure = (dilated(sequence, block, depthwise, crop, padded) for padded in (False, True))
+    graph = read_tflite(data, "dilated")
+    (spec,) = [op.spec for op in graph.ops if isinstance(op.spec, Conv2D | DepthwiseConv2D)]
+    assert spec.dilations == ((1, block) if sequence else (block, 1))
+    x = np.random.default_rng(2).integers(-128, 128, graph.tensors[graph.inputs[0]].shape).astype(np.int8)
+    np.testing.assert_array_equal(run(graph, [x])[0], tflm_run(sure, [x])[0])
+    np.testing.assert_array_equal(run(graph, [x])[0], reference_for(data, graph)[1]([x])[0])
+
+
+def test_cutting_off_more_than_was_padded_is_refused() -> None:
+    with pytest.raises(
+        UnsupportedOperator, match=r"BATCH_TO_SPACE_ND\), which writes .*y.*: it cuts off more"
+    ):
+        read_tflite(dilated(True, 2, False, 1, padded=True), "g")

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
-from tinyhil.harness.tinyengine.asm.gemm import recipe_of
+from tinyhil.harness.tinyengine.asm.gemm_stream import recipe_of
 from tinyhil.harness.tinyengine.block import BlockCandidate
 from tinyhil.harness.tinyengine.ctext import render, safe_comment, static_text
 from tinyhil.harness.tinyengine.depthwise import DepthwiseCandidate

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from tinyhil.harness.tinyengine.addition import find_linear
-from tinyhil.harness.tinyengine.asm.gemm import recipe_of
+from tinyhil.harness.tinyengine.asm.gemm_stream import recipe_of
 from tinyhil.harness.tinyengine.block_code import BlockCode
 from tinyhil.harness.tinyengine.block_layout import Layout, Parts, Stages
 from tinyhil.harness.tinyengine.kernel import Candidate, Code, Target

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from tinyhil.harness.tinyengine.asm.gemm import recipe_of
+from tinyhil.harness.tinyengine.asm.gemm_stream import recipe_of
 from tinyhil.harness.tinyengine.asm.requant import Recipe
 from tinyhil.harness.tinyengine.ctext import safe_comment
 from tinyhil.harness.tinyengine.kernel import Candidate, Code, Target

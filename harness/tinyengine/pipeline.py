@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
-from tinyhil.harness.tinyengine.asm.gemm import recipe_of
+from tinyhil.harness.tinyengine.asm.gemm_stream import recipe_of
 from tinyhil.harness.tinyengine.columns import Columns, Spatial, columns_of
 from tinyhil.harness.tinyengine.ctext import render, safe_comment, static_text
 from tinyhil.harness.tinyengine.kernel import Candidate, Code, Target

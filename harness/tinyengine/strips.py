@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from tinyhil.harness.tinyengine.asm.emit import c_file
 from tinyhil.harness.tinyengine.asm.expand import Expand, pair_order
-from tinyhil.harness.tinyengine.asm.gemm import Gemm, pack, recipe_of, stream_words
+from tinyhil.harness.tinyengine.asm.gemm import Gemm
+from tinyhil.harness.tinyengine.asm.gemm_stream import pack, recipe_of, stream_words
 from tinyhil.harness.tinyengine.asm.post import Post
 from tinyhil.harness.tinyengine.asm.requant import Recipe, live_bias
 from tinyhil.harness.tinyengine.ctext import static_text, stream_text

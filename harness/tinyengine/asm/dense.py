@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from tinyhil.harness.tinyengine.asm.dense_pass import DensePass, Registers
 from tinyhil.harness.tinyengine.asm.emit import c_file
-from tinyhil.harness.tinyengine.asm.gemm import recipe_of
+from tinyhil.harness.tinyengine.asm.gemm_stream import recipe_of
 from tinyhil.harness.tinyengine.asm.own_products import Fours, OwnProducts
 from tinyhil.harness.tinyengine.asm.post import as_int32, is_uniform, offset, words
 from tinyhil.harness.tinyengine.asm.requant import Proved, Recipe, live_bias

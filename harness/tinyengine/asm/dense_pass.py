@@ -263,7 +263,7 @@ class DensePass:
             a.op(*(f"ldr {r}, [sp, #{_CONSTANTS + 4 * i}]" for i, r in enumerate(constants)))
         for even, odd in self._channels:
             if not self.uniform:
-                _load(a, constants)
+                a.load_words(constants)
             if proved:
                 a.op(
                     f"add {even}, r2, {even}, lsl #8", *([f"sub {odd}, {odd}, {even}, asr #8"] if odd else [])
@@ -274,7 +274,7 @@ class DensePass:
             other = own
             if odd and not self.uniform:
                 other = ("r2", "r3", "r12")
-                _load(a, ["r2", "r3", "r12"][:each])
+                a.load_words(["r2", "r3", "r12"][:each])
             self.post.saturate(a, even)
             a.op(f"strb {even}, [r0], #1")
             if odd:
@@ -282,13 +282,6 @@ class DensePass:
                 self.post.saturate(a, odd)
                 a.op(f"strb {odd}, [r0], #1")
         a.op(f"str r0, [sp, #{_OUT}]")
-
-
-def _load(a: Asm, registers: list[str]) -> None:
-    if len(registers) == 2:
-        a.op(f"ldrd {registers[0]}, {registers[1]}, [r1], #8")
-    else:
-        a.op(f"ldm r1!, {{{', '.join(registers)}}}")
 
 
 @cache

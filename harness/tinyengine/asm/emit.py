@@ -47,6 +47,15 @@ class Asm:
         ]
         self.op(*part.lines)
 
+    def load_words(self, registers: Sequence[str], stream: str = "r1") -> None:
+        """The next words of a stream."""
+        if len(registers) == 1:
+            self.op(f"ldr {registers[0]}, [{stream}], #4")
+        elif len(registers) == 2:
+            self.op(f"ldrd {registers[0]}, {registers[1]}, [{stream}], #8")
+        else:
+            self.op(f"ldm {stream}!, {{{', '.join(registers)}}}")
+
     def label(self, number: int) -> None:
         """A local label; branch to it with `1b` or `1f`."""
         self.lines.append(f"{number}:")

@@ -10,10 +10,6 @@ and one SUB per output leaves 256 * x1, as the requantisation wants it. A sum ma
 result does not, since |256 * x1| < 2^31 was checked on the weights (requant.choose). Per pair: one load
 and one SXTB16 for the weights, four loads for the activations, eight SMLAD: 14 instructions for 16 MACs.
 
-Stream of one channel pair: bias0, 256 * bias1 + bias0 + offset1, W[pairs], [offset0,] constants of
-channel 0, constants of channel 1; these are multipliers alone where one addend serves all channels. A
-last odd channel stands alone: bias0, W[pairs] with plain lanes, its constants.
-
 Registers: r0 activations, r1 stream, r2 and r3 pixels (so that many loads are short), r12 W, lr SXTB16(W),
 r4-r11 accumulators. The
 kernel runs over all channels and, for each, over all blocks of a strip: weights stay in the data cache.
@@ -23,17 +19,11 @@ issues one instruction a cycle, wants loads behind each other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
-
-import numpy as np
-import numpy.typing as npt
+from functools import cache, cached_property
 
 from tinyhil.harness.tinyengine.asm.emit import SAVED, Asm
-from tinyhil.harness.tinyengine.asm.post import Post, as_int32, offset, words
-from tinyhil.harness.tinyengine.asm.requant import Proved, Recipe, choose, reach_of
-from tinyhil.harness.tinyengine.work import ConvWork
+from tinyhil.harness.tinyengine.asm.post import Post
 
 UNROLL_ALL = 24  # pairs that are unrolled fully, in code of their own: 1.4 KB
 _SMALL_CACHE = 12  # the same where flash is read through a cache of 1 KB, as beside every STM32's Cortex-M4
@@ -114,7 +104,7 @@ class Gemm:
                 f"    static const struct th_gemm gemm = {{{', '.join(map(str, fields))}}};\n"
                 f"    th_gemm_twin(&gemm, blocks, stream, out, blocks_end, stream_end, stride, {size});\n}}\n"
             }
-        asm, _ = self._code
+        asm, _ = _assembled(self)
         comment = [
             f"{self.pixels} pixels x {self.channels} channels, "
             + ("any number of inputs" if self.turn else f"{2 * self.pairs} inputs")
@@ -131,22 +121,18 @@ class Gemm:
 
     def instructions(self, blocks: int, steps: int) -> int:
         """For `steps` channel pairs (or single channels) over `blocks` blocks."""
-        fixed, per_step, per_block = self._code[1]
+        fixed, per_step, per_block = _assembled(self)[1]
         return fixed + steps * (per_step + blocks * per_block)
 
     @property
     def code_bytes(self) -> int:
         """Flash of the assembler."""
-        return self._code[0].code_bytes
+        return _assembled(self)[0].code_bytes
 
     # -- assembler
 
     def _acc(self, pixel: int, channel: int) -> str:
         return f"r{4 + self.channels * pixel + channel}"
-
-    @property
-    def _code(self) -> tuple[Asm, tuple[int, int, int]]:
-        return _assembled(self)
 
     def assemble(self) -> tuple[Asm, tuple[int, int, int]]:
         """The code, and instructions (once, per channel step, per block)."""
@@ -270,7 +256,7 @@ class Gemm:
         # the first constant lies where the weights were loaded ahead; several are loaded in ascending order
         constants = ("r12", "r2", "r3") if pipelined else ("r2", "r3", "r12")
         count = 1 + self.channels if common else 3 if proved else each
-        _load(body, constants[pipelined:count])
+        body.load_words(constants[pipelined:count])
         if common:
             body.op(f"ldr lr, [sp, #{_ADDEND}]")
         for p in range(self.pixels):
@@ -288,7 +274,7 @@ class Gemm:
             if not proved:
                 for r in accs[1]:
                     body.op(f"asr {r}, {r}, #8")
-            _load(body, ("r2", "r3", "r12")[:each])
+            body.load_words(("r2", "r3", "r12")[:each])
             self.post.finish(body, accs[1], "r2", "r3", "r12")
         if self.post.clamps:  # comparisons set flags
             a.in_any_order(body)
@@ -326,67 +312,6 @@ class Gemm:
         a.op("add r2, " + {1: "r3", 2: "r2, r3, lsl #1", 3: "r12", 4: "r2, r3, lsl #2"}[self.pixels])
 
 
-def _load(a: Asm, registers: Sequence[str]) -> None:
-    """The next words of the stream."""
-    if len(registers) == 1:
-        a.op(f"ldr {registers[0]}, [r1], #4")
-    elif len(registers) == 2:
-        a.op(f"ldrd {registers[0]}, {registers[1]}, [r1], #8")
-    else:
-        a.op(f"ldm r1!, {{{', '.join(registers)}}}")
-
-
 @cache
 def _assembled(gemm: Gemm) -> tuple[Asm, tuple[int, int, int]]:
     return gemm.assemble()
-
-
-def lanes_fit(weights: npt.NDArray[np.int8]) -> bool:
-    """Two channels fit one lane: 256 * w1 + w0 is below int16 only for w1 = -128 beside a negative w0."""
-    even, odd = weights[0 : weights.shape[0] // 2 * 2 : 2], weights[1::2]
-    return not bool(((odd == -128) & (even < 0)).any())
-
-
-@lru_cache(maxsize=1024)
-def recipe_of(work: ConvWork) -> Recipe | None:
-    """The proven requantisation of a convolution, None where the micro-kernels do not apply."""
-    flat = work.weights.reshape(work.weights.shape[0], -1)
-    if work.dilations != (1, 1) or not lanes_fit(flat):
-        return None
-    return choose(work.requant, reach_of(flat, work.folded_bias))
-
-
-def stream_words(pairs: int, channels: int, recipe: Recipe) -> int:
-    """Length of the stream, known before it is packed."""
-    post = Post.common(recipe)
-    proved = post.kind == "proved"
-    even, odd = divmod(channels, 2)
-    return even * (2 + pairs + proved + 2 * post.constants) + odd * (1 + pairs + proved + post.constants)
-
-
-def pack(
-    weights: npt.NDArray[np.int8], bias: npt.NDArray[np.int64], order: npt.NDArray[np.intp], recipe: Recipe
-) -> npt.NDArray[np.int32]:
-    """The stream of all channels. `weights` [channels, taps]; `order` [pairs, 2] says which taps stand
-    in the halves of a pair (-1: none); a pair with no weight costs nothing but its place."""
-    channels = weights.shape[0]
-    padded = np.concatenate([weights.astype(np.int64), np.zeros((channels, 1), np.int64)], axis=1)
-    lanes = padded[:, order]  # [channels, pairs, 2]; index -1 finds the zero
-    stream: list[int] = []
-    for c in range(0, channels - 1, 2):
-        both = 256 * lanes[c + 1] + lanes[c] & 0xFFFF
-        stream += [int(bias[c]), 256 * int(bias[c + 1]) + int(bias[c]) + offset(recipe, c + 1)]
-        stream += (both[:, 0] | both[:, 1] << 16).tolist()
-        stream += [*_first(recipe, c), *words(recipe, c + 1, Post.common(recipe))]
-    if channels % 2:
-        c = channels - 1
-        alone = lanes[c] & 0xFFFF
-        stream += [int(bias[c]), *(alone[:, 0] | alone[:, 1] << 16).tolist(), *_first(recipe, c)]
-    return as_int32(stream)
-
-
-def _first(recipe: Recipe, c: int) -> list[int]:
-    return [
-        *([offset(recipe, c)] if isinstance(recipe, Proved) else []),
-        *words(recipe, c, Post.common(recipe)),
-    ]

@@ -78,8 +78,8 @@ def reference_for(model: bytes, graph: Graph) -> tuple[str, Run]:
 
     `model` is the file that `graph` was read from. What runs is `graph.file`, which is the same but where the
     file keeps a state, a port of `graph`, or where TFLM is not sure. The wheel is used where it is installed
-    and runs the network; the reference interpreter where not. The wheel is C++ that trusts its file, so it runs in a
-    process of its own, one for all networks.
+    and runs the network; the reference interpreter where not. The wheel is C++ that trusts its file, so it
+    runs in a process of its own, one for all networks.
     """
     model = graph.file or bytes(model)
     zeros = [np.zeros(graph.tensors[i].shape, graph.tensors[i].dtype.numpy) for i in graph.inputs]

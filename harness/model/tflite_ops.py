@@ -184,8 +184,8 @@ def parse_spec(c: Context) -> tuple[OpSpec, int]:
 
 _LSTM = "Recurrent layers are not supported: use a streaming convolution, or unroll it into FULLY_CONNECTED."
 _BATCHES = (
-    "It stands beside a dilated convolution that was not folded: give the layer a fixed input size and "
-    "convert again, then both become one dilated convolution."
+    "It is supported around one convolution of stride 1, which it dilates. Give the layer a fixed input size "
+    "and convert again, then the convolution itself has the dilation."
 )
 _INSTEAD = {
     "BATCH_TO_SPACE_ND": _BATCHES,

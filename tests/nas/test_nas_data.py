@@ -19,7 +19,7 @@ from tinyhil.nas.data import Dataset, Split, digits, load_npz, partition, resize
 from tinyhil.nas.loaders import class_list, image_folders, visual_wake_words
 from tinyhil.nas.size import square
 from tinyhil.nas.speech import STRETCH, is_chosen, read_wav, silence, speaker_percent, speech_commands
-from tinyhil.nas.synthetic import KEYWORDS, figures, keywords
+from tinyhil.nas.synthetic import KEYWORDS, figures, keywords, tone_gesture
 
 
 def parts_of(data: Dataset) -> tuple[Split, Split, Split]:
@@ -259,6 +259,14 @@ def test_synthetic_sets_are_seeded_balanced_and_labelled_as_such(make: type) -> 
     assert set(data.train.labels) <= set(range(len(data.classes)))
     assert np.bincount(data.train.labels).max() < 0.75 * len(data.train)
     assert len(KEYWORDS) == 6
+
+
+def test_more_noise_changes_what_is_heard_and_not_what_is_said() -> None:
+    calm, loud = keywords(60, 1), keywords(60, 1, noise=8)
+    np.testing.assert_array_equal(calm.train.labels, loud.train.labels)
+    assert not np.array_equal(calm.train.images, loud.train.images)
+    sounds = [tone_gesture(2, np.random.default_rng(3), noise) for noise in (1.0, 2.0, 3.0)]
+    np.testing.assert_allclose(sounds[2] - sounds[1], sounds[1] - sounds[0], atol=1e-9)
 
 
 def test_in_training_pictures_move_both_ways_and_sound_along_time_alone() -> None:

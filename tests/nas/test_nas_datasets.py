@@ -82,6 +82,7 @@ def test_a_file_is_known_by_its_ending_and_options_are_told_in_the_note(tmp_path
         ("digits:here", "no files of its own"),
         ("digits,limit=5", "no option 'limit'"),
         ("keywords,size=24", "no option 'size'"),
+        ("digits,noise=2", "no option 'noise'"),
         ("digits,size=0", "whole number above 0"),
         ("digits,size=x", "whole number above 0"),
         ("digits,colour=1", "unknown data set"),

@@ -32,7 +32,7 @@ PLAN = 'boards = ["{boards}"]\nengines = ["tinyengine"]\n[layers]\nkinds = ["Add
 
 
 # 200 took four minutes on two busy cores: TINYHIL_TEST_MEASUREMENTS=200
-MEASUREMENTS = int(os.environ.get("TINYHIL_TEST_MEASUREMENTS", "40"))
+MEASUREMENTS = int(os.environ.get("TINYHIL_TEST_MEASUREMENTS", "24"))
 
 
 def command(folder: Path, *words: str) -> list[str]:

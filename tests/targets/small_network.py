@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
+import pytest
+
+from tinyhil.errors import NoAnswer
 from tinyhil.harness.build import Firmware
+from tinyhil.harness.deadline import Deadline
 from tinyhil.harness.engine import Layer, Port, Sources
 from tinyhil.harness.model.graph import DType
 
@@ -69,3 +74,15 @@ def network(fault: str = "", *, init: str = "", prelude: str = "", run_status: i
         outputs=(Port("out", (16,), DType.UINT8, 16),),
         arena=64,
     )
+
+
+def assert_ends_at_its_deadline(run: Callable[[Deadline], object], words: str) -> None:
+    """`run` ends with NoAnswer and `words` when its time is over; a busy machine gets more to come so far."""
+    for seconds in (1.5, 10.0, 60.0):
+        deadline = Deadline.after(seconds)
+        with pytest.raises(NoAnswer) as told:
+            run(deadline)
+        assert deadline.expired
+        if re.search(words, str(told.value)):
+            return
+    pytest.fail(str(told.value))

@@ -6,7 +6,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from small_network import INPUT, OUTPUT, BuildNetwork
+from small_network import INPUT, OUTPUT, BuildNetwork, assert_ends_at_its_deadline
 
 from tinyhil.errors import HardFault, Incorrect, NoAnswer, TinyhilError, UsageError, WrongBoard
 from tinyhil.harness.deadline import Deadline
@@ -55,10 +55,9 @@ def test_a_program_that_ends_by_itself_is_no_answer(build_network: BuildNetwork)
 
 def test_a_program_that_hangs_ends_at_the_deadline(build_network: BuildNetwork) -> None:
     firmware = build_network("for (volatile int i = 0;;) { i = 0; }", board="native")
-    deadline = Deadline.after(1)
-    with pytest.raises(NoAnswer, match="no answer to Run"):
-        NativeTarget().run(firmware, JOB, deadline)
-    assert deadline.expired
+    assert_ends_at_its_deadline(
+        lambda deadline: NativeTarget().run(firmware, JOB, deadline), "no answer to Run"
+    )
 
 
 def test_another_build_is_refused(build_network: BuildNetwork) -> None:

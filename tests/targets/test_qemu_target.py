@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from small_network import INPUT, OUTPUT, BuildNetwork
+from small_network import INPUT, OUTPUT, BuildNetwork, assert_ends_at_its_deadline
 
 from tinyhil.errors import HardFault, Incorrect, MissingTool, NoAnswer, TargetReset, UsageError, WrongBoard
 from tinyhil.harness.deadline import Deadline
@@ -183,10 +183,8 @@ static uint8_t wide[256] __attribute__((section(".arena")));
 
 def test_a_firmware_that_hangs_ends_at_the_deadline(qemu: QemuTarget, build_network: BuildNetwork) -> None:
     firmware = build_network("for (;;) {}")
-    deadline = Deadline.after(2)
-    with pytest.raises(NoAnswer, match=r"no answer to Run .* in layer 1 \(reverse\)"):
-        qemu.run(firmware, JOB, deadline)
-    assert deadline.expired
+    words = r"no answer to Run .* in layer 1 \(reverse\)"
+    assert_ends_at_its_deadline(lambda deadline: qemu.run(firmware, JOB, deadline), words)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")

@@ -63,7 +63,8 @@ class Runner:
         if not programs:
             return
         deadline = Deadline.after(60 + 10 * self.settings.timeout)
-        built = build(list(programs.values()), deadline, cache_dir=self.settings.cache)
+        with files_told(self.settings.cache):
+            built = build(list(programs.values()), deadline, cache_dir=self.settings.cache)
         self._prepared.update(zip(programs, built, strict=True))
 
     def program(self, case: Case) -> Program:

@@ -142,13 +142,16 @@ _ADVICE = {
 
 
 @contextmanager
-def files_told() -> Iterator[None]:
-    """What the operating system says of a file in here becomes a FileTrouble with what to do."""
+def files_told(place: object = "") -> Iterator[None]:
+    """What the operating system says of a file in here becomes a FileTrouble with what to do.
+
+    A full disk names no file; `place` is told then.
+    """
     try:
         yield
     except OSError as error:
         if error.filename is None and error.errno not in _ADVICE:
             raise  # of no file: not the user's to read
-        where = f"{error.filename}: " if error.filename is not None else ""
+        where = f"{error.filename or place}: " if error.filename or place else ""
         advice = _ADVICE.get(error.errno or 0, "")
         raise FileTrouble(f"{where}{error.strerror or error}{'. ' if advice else ''}{advice}") from error

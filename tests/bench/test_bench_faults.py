@@ -34,7 +34,7 @@ pytestmark = [
     ),
 ]
 
-GRACE = 20.0  # for everything around it, on a busy machine: bounded is what is asked, not fast
+GRACE = 20.0  # healthy measurements or seconds for everything around it: bounded is what is asked, not fast
 PACE = [1.0]  # seconds that the last healthy measurement took: how busy the machine is
 
 
@@ -112,7 +112,7 @@ def test_fault(fault: Fault, bench: Bench, monkeypatch: pytest.MonkeyPatch, faul
 
     assert code == fault.exit_code, result.output
     assert re.search(fault.words, result.stderr), result.stderr
-    assert took < timeout + GRACE
+    assert took < timeout + GRACE * max(1.0, PACE[-1])
     new = records()[before:]
     if code == BENCH:
         assert new == []  # nothing was learned of the network

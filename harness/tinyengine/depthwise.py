@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from tinyhil.harness.tinyengine.asm.emit import c_file
 from tinyhil.harness.tinyengine.asm.pair_rows import PairRows
-from tinyhil.harness.tinyengine.asm.pair_tile import PairTile, pack_channel
+from tinyhil.harness.tinyengine.asm.pair_shape import pack_channel
+from tinyhil.harness.tinyengine.asm.pair_tile import PairTile
 from tinyhil.harness.tinyengine.asm.post import Post
 from tinyhil.harness.tinyengine.asm.requant import Recipe, live_bias
 from tinyhil.harness.tinyengine.ctext import render, safe_comment, stream_text

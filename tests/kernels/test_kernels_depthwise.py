@@ -23,7 +23,7 @@ from kernel_bench import (
     run_native,
 )
 
-from tinyhil.harness.tinyengine.asm.depthwise_tile import Taps
+from tinyhil.harness.tinyengine.asm.depthwise_shape import Taps
 from tinyhil.harness.tinyengine.asm.pair_taps import lanes_of, uses_of
 from tinyhil.harness.tinyengine.block import Block, BlockCandidate
 from tinyhil.harness.tinyengine.depthwise import Depthwise

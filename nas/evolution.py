@@ -18,7 +18,7 @@ from typing import Any
 from tinyhil.errors import UsageError
 from tinyhil.nas.arch import Arch, parse
 from tinyhil.nas.genes import cross, mutate
-from tinyhil.nas.space import Needs, Space
+from tinyhil.nas.space import Needs, NothingFits, Space
 
 FORMAT = "tinyhil-search/1"
 
@@ -139,7 +139,7 @@ class Judge:
     def explain(self, tries: int) -> UsageError:
         """Why no network was found: the nearest one, and what it would need."""
         if self._nearest is None:
-            return UsageError(f"no network was found in {tries} draws")
+            return NothingFits(f"no network was found in {tries} draws")
         _, arch = self._nearest
         parts = [
             f"{name} {takes:,.0f} where {allowed:,.0f} is allowed ({takes / allowed - 1:+.1%})"
@@ -147,7 +147,7 @@ class Judge:
                 {"latency": self._time(arch), **self._space(arch)}
             ).items()
         ]
-        return UsageError(
+        return NothingFits(
             f"no network within the budget was found in {tries} draws. The nearest one takes "
             f"{', '.join(parts)}: {arch}. Raise these limits to that, or search a smaller width or resolution"
         )

@@ -34,7 +34,7 @@ from tinyhil.nas.meter import Measured, Meter, learn_from
 from tinyhil.nas.planlatency import PlanModel, describe_by, evaluate_plan, fit_plan
 from tinyhil.nas.planning import EngineNeeds
 from tinyhil.nas.size import Size
-from tinyhil.nas.space import Family, Need, Needs, Space, grid, pick, rank, sample_spaces
+from tinyhil.nas.space import Family, Need, Needs, NothingFits, Space, grid, pick, rank, sample_spaces
 from tinyhil.nas.supernet import SuperNet
 from tinyhil.nas.supertrain import Covered, Inherited, SuperRecipe, train_supernet
 from tinyhil.nas.train import CPU, Progress
@@ -298,7 +298,7 @@ class Search:
             if len(found) == count:
                 break
         if not found:
-            raise UsageError(
+            raise NothingFits(
                 f"none of the {len(outcome.ranked)} networks found is within the budget when measured; "
                 "raise the number of measured networks, or the budget"
             )

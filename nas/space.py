@@ -20,6 +20,10 @@ WIDTHS = tuple(tenths / 10 for tenths in range(2, 11))
 RESOLUTIONS = tuple(map(square, range(48, 225, 16)))
 
 
+class NothingFits(UsageError):
+    """No network was found within the budget; the text says what the nearest one would need."""
+
+
 @dataclass(frozen=True)
 class Family:
     """What every space of a search has in common: the channels at width 1 and what may vary.
@@ -235,7 +239,7 @@ def rank(
 def pick(
     sampled: Sequence[Sampled], ram: int, flash: int, minimum: int, latency: float | None = None
 ) -> Space:
-    """The space to search; UsageError says how far the nearest network is from fitting."""
+    """The space to search; NothingFits says how far the nearest network is from fitting."""
     ranked = rank(sampled, ram, flash, minimum, latency)
     if ranked:
         return ranked[0].space
@@ -249,7 +253,7 @@ def pick(
     best = min(needs, key=excess)
     most = max(one.score(ram, flash, latency).fitting for one in sampled)
     limit = f"run time {best.latency:,.0f} where {latency:,.0f} is allowed, " if latency else ""
-    raise UsageError(
+    raise NothingFits(
         f"no search space has {minimum} networks within the budget (the best has {most} of "
         f"{len(sampled[0].needs)}). The network nearest to fitting takes {limit}RAM {best.ram:,} where "
         f"{ram:,} bytes are allowed, flash {best.flash:,} where {flash:,} are: raise the budget, add smaller "

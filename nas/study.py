@@ -11,7 +11,7 @@ import csv
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import astuple, dataclass, field, fields, replace
 from itertools import groupby
 from pathlib import Path
 from statistics import mean, stdev
@@ -24,6 +24,7 @@ from tinyhil.nas.evolution import Settings
 from tinyhil.nas.figures import axes_of
 from tinyhil.nas.search import Effort, Say
 from tinyhil.nas.session import Request, run_search
+from tinyhil.nas.space import NothingFits
 from tinyhil.nas.supertrain import SuperRecipe
 
 NETWORKS = ("winner", "random", "mobilenetv2")
@@ -72,22 +73,37 @@ def rows_of(case: Case, seed: int, card: Path) -> list[Row]:
     ]  # fmt: skip
 
 
-def searching(folder: Path, effort: Effort, workers: Workers, say: Say, *, share: bool) -> Run:
-    """What runs a case with a seed in a folder of its own below `folder`, with the effort of `effort`.
-    `share`: the searches of a seed share their super-network, and all what was measured to learn from."""
+@dataclass
+class Searches:
+    """Runs a case with a seed, with the effort of `effort`, in a folder of its own below `folder`.
 
-    def run(case: Case, seed: int) -> list[Row]:
-        asked = replace(case.request, seed=seed)
-        hard = seeded(effort, seed)
-        place = folder / f"seed-{seed}" / case.name.replace(" ", "-").replace(",", "")
-        card, done = place / "card.json", place / "asked.txt"
-        if not (card.exists() and done.exists() and done.read_text() == repr((asked, hard))):
-            say(f"== {case.name}, seed {seed}")
-            run_search(asked, place, workers, say, hard, folder / f"seed-{seed}" if share else None)
-            done.write_text(repr((asked, hard)))
+    `share`: the searches of a seed share their super-network, and what was measured to learn from. `missing`
+    says for which budgets no network was found, and what the nearest one would need.
+    """
+
+    folder: Path
+    effort: Effort
+    workers: Workers
+    say: Say
+    share: bool
+    missing: list[str] = field(default_factory=list)
+
+    def __call__(self, case: Case, seed: int) -> list[Row]:
+        """The networks found, from the card where the search has ended; none where nothing fits."""
+        asked, effort = replace(case.request, seed=seed), seeded(self.effort, seed)
+        common = self.folder / f"seed-{seed}"
+        place = common / case.name.replace(" ", "-").replace(",", "")
+        card, done, ended = place / "card.json", place / "asked.txt", repr((asked, effort))
+        if not (card.exists() and done.exists() and done.read_text() == ended):
+            self.say(f"== {case.name}, seed {seed}")
+            try:
+                run_search(asked, place, self.workers, self.say, effort, common if self.share else None)
+            except NothingFits as error:
+                self.say(str(error))
+                self.missing.append(f"{case.name}, seed {seed}: {error}")
+                return []
+            done.write_text(ended)
         return rows_of(case, seed, card)
-
-    return run
 
 
 def seeded(effort: Effort, seed: int) -> Effort:
@@ -117,7 +133,8 @@ def frame_rates(request: Request, rates: Sequence[float], seeds: Sequence[int], 
         rows += free
         for rate in rates:
             name = f"{rate:g} FPS"
-            if free[0].unit != "instructions" and all(one.run_time * rate <= clock for one in free):
+            told = free and free[0].unit != "instructions"
+            if told and all(one.run_time * rate <= clock for one in free):
                 rows += [replace(one, case=name) for one in free]
             else:
                 rows += run(Case(name, replace(request, milliseconds=1e3 / rate, count=None)), seed)
@@ -199,36 +216,39 @@ def apart(rows: Sequence[Row]) -> list[str]:
     return said
 
 
-def keep(rows: Sequence[Row], folder: Path, name: str, how: str) -> list[Path]:
-    """The rows as `name`.csv, and their table with `how` they came about as `name`.md."""
+def keep(rows: Sequence[Row], folder: Path, name: str, how: str, missing: Sequence[str] = ()) -> list[Path]:
+    """The rows as `name`.csv; their table with `how` they came about and what is `missing` as `name`.md."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.csv", folder / f"{name}.md"]
     with paths[0].open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(field.name for field in fields(Row))
         writer.writerows(map(astuple, rows))
-    paths[1].write_text(f"{how}\n\n{table(rows)}")
+    paths[1].write_text("\n".join([how, "", table(rows), *missing, ""]))
     return paths
 
 
 def draw(rows: Sequence[Row], path: Path, title: str) -> Path:
     """Accuracy per case and network as a picture: a dot for the mean, a bar from the least to the most."""
     figure, axes = axes_of(title)
-    cases = list(dict.fromkeys(row.case for row in rows))
+    cases, named = list(dict.fromkeys(row.case for row in rows)), set[str]()
     for case, network, group in by_case(rows):
         number = NETWORKS.index(network)
         shares = [100 * row.accuracy for row in group]
         at, middle = cases.index(case) + 0.15 * (number - 1), mean(shares)
         axes.errorbar(
             at, middle, [[middle - min(shares)], [max(shares) - middle]], fmt="os^"[number], capsize=3,
-            color=f"C{number}", label=network if case == cases[0] else None,
+            color=f"C{number}", label=None if network in named else network,
         )  # fmt: skip
+        named.add(network)
         time, flash = mean(row.run_time for row in group), mean(row.flash for row in group)
         figures = f"{time / 1e6:.2f} M\n{flash / 1024:.0f} KiB"
         axes.annotate(figures, (at, middle), (4, 4), textcoords="offset points", fontsize=5)
     axes.set_xticks(range(len(cases)), cases, fontsize=7)
-    axes.set_ylabel(f"test accuracy, %; beside each: {rows[0].unit}, flash")
-    axes.legend(fontsize=7)
+    unit = rows[0].unit if rows else "run time"
+    axes.set_ylabel(f"test accuracy, %; beside each: {unit}, flash")
+    if named:
+        axes.legend(fontsize=7)
     figure.savefig(path)
     return path
 
@@ -246,15 +266,22 @@ def trained_figures(
 ) -> list[Path]:  # fmt: skip
     """The paper's figures that need training, on the request's data and labelled with it: accuracy under
     frame rates, and eight bits against four at equal flash. Each as .svg, .csv and .md in `folder`."""
-    run = searching(folder, effort or brief(), workers, say, share=True)
-    every = range(request.seed, request.seed + seeds)
-    how = labelled(request, seeds)
+    every, how = range(request.seed, request.seed + seeds), labelled(request, seeds)
+
+    def by_rate(run: Run) -> list[Row]:
+        return frame_rates(request, rates, every, run)
+
+    def by_flash(run: Run) -> list[Row]:
+        return equal_flash(request, flashes, every, run)
+
     paths = []
-    for name, title, rows in (
-        ("frame-rates", "accuracy under frame rates", frame_rates(request, rates, every, run)),
-        ("equal-flash", "eight and four bits at equal flash", equal_flash(request, flashes, every, run)),
+    for name, title, ask in (
+        ("frame-rates", "accuracy under frame rates", by_rate),
+        ("equal-flash", "eight and four bits at equal flash", by_flash),
     ):
-        paths += keep(rows, folder, name, f"{title}: {how}")
+        run = Searches(folder, effort or brief(), workers, say, share=True)
+        rows = ask(run)
+        paths += keep(rows, folder, name, f"{title}: {how}", run.missing)
         paths.append(draw(rows, folder / f"{name}.svg", f"{title}: {how}"))
     return paths
 
@@ -264,11 +291,11 @@ def seeds_compared(
 ) -> list[Path]:
     """The same search with `seeds` seeds, each from nothing: evolution, random search and scaled MobileNetV2
     by their accuracy on the test part. As .svg, .csv and .md in `folder`."""
-    run = searching(folder, effort, workers, say, share=False)
+    run = Searches(folder, effort, workers, say, share=False)
     rows = [
         row
         for seed in range(request.seed, request.seed + seeds)
         for row in run(Case("budget", request), seed)
     ]
     how = labelled(request, seeds)
-    return [*keep(rows, folder, "seeds", how), draw(rows, folder / "seeds.svg", how)]
+    return [*keep(rows, folder, "seeds", how, run.missing), draw(rows, folder / "seeds.svg", how)]

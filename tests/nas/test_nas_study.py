@@ -19,6 +19,7 @@ from tinyhil.nas import study
 from tinyhil.nas.commands import parse_numbers, search
 from tinyhil.nas.deliver import INT8, Form
 from tinyhil.nas.session import Request
+from tinyhil.nas.space import NothingFits
 from tinyhil.nas.study import FREE, Case, Row, apart, brief, draw, equal_flash, frame_rates, keep, table
 
 REQUEST = Request(
@@ -114,10 +115,28 @@ def test_a_search_that_has_ended_is_not_begun_again_unless_something_else_is_ask
     monkeypatch.setattr(study, "run_search", straw)
     workers = cast(Workers, None)
     for effort in (brief(), brief(), brief(9)):
-        run = study.searching(tmp_path, effort, workers, lambda text: None, share=True)
+        run = study.Searches(tmp_path, effort, workers, lambda text: None, share=True)
         found = run(Case("64 KiB, int8", REQUEST), 2)
     assert found == [Row("64 KiB, int8", 2, "winner", 0.5, 7, "cycles_est", 1, 2, 3, "", "r8")]
     assert begun == [(2, tmp_path / "seed-2")] * 2, "the second time everything was there"
+
+
+def test_a_budget_that_nothing_fits_is_told_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib", reason="needs matplotlib (pymoo brings it)")
+
+    def straw(request: Request, *rest: object) -> None:
+        raise NothingFits("the nearest network takes 9")
+
+    monkeypatch.setattr(study, "run_search", straw)
+    paths = study.trained_figures(
+        REQUEST, (5,), (65536,), 1, tmp_path, cast(Workers, None), lambda text: None, brief()
+    )
+    assert {path.suffix for path in paths} == {".csv", ".md", ".svg"}
+    said = (tmp_path / "frame-rates.md").read_text()
+    assert "5 FPS, seed 3: the nearest network takes 9" in said
+    assert "64 KiB, int4, seed 3: the nearest" in (tmp_path / "equal-flash.md").read_text()
 
 
 def test_frame_rates_are_read_and_nonsense_is_refused() -> None:

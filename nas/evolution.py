@@ -229,8 +229,22 @@ def evolve(
     return outcome
 
 
-def random_search(spaces: Sequence[Space], judge: Judge, count: int, seed: int, tries: int = 500) -> Outcome:
-    """`count` networks drawn uniformly from those that fit: what any search must beat."""
+def random_search(
+    spaces: Sequence[Space],
+    judge: Judge,
+    count: int,
+    seed: int,
+    tries: int = 500,
+    state: Path | None = None,
+) -> Outcome:
+    """`count` networks drawn uniformly from those that fit: what any search must beat. With `state`, what was
+    found is kept there, and not searched for again."""
+    identity = {
+        "format": FORMAT, "spaces": " ".join(map(str, spaces)), "settings": f"random {count} {seed} {tries}",
+        "budget": repr(judge.budget),
+    }  # fmt: skip
+    if state is not None and state.exists():
+        return _load(state, identity)
     source = random.Random(f"random {seed}")
     ranked: list[Scored] = []
     history: list[float] = []
@@ -240,7 +254,10 @@ def random_search(spaces: Sequence[Space], judge: Judge, count: int, seed: int, 
     if not ranked:
         raise judge.explain(tries)
     ranked.sort(key=lambda one: (-one.score, str(one.arch)))
-    return Outcome(tuple(ranked), tuple(history), len(ranked), judge.rejected)
+    outcome = Outcome(tuple(ranked), tuple(history), len(ranked), judge.rejected)
+    if state is not None:
+        _save(state, identity, outcome)
+    return outcome
 
 
 def _children(

@@ -4,6 +4,7 @@
     spaces      stage 1: which (width, resolution) the budget favours      stage1.json
     supernet    one set of weights for all of them                         supernet.pt
     evolution   stage 2, the best re-measured on the way                   evolution.json
+    chance      as many networks drawn at random                           random.json
     finalists   the best whose measured firmware is within the budget      (session.py takes it from here)
 
 The budget's RAM and flash are the engine's own plan plus what measured firmware had beside it; its
@@ -192,7 +193,7 @@ class Search:
         )
         chance = random_search(
             spaces, replace_judge(judge), outcome.scored, self.effort.evolution.seed,
-            self.effort.evolution.tries,
+            self.effort.evolution.tries, self.folder / "random.json",
         )  # fmt: skip
         self.say(
             f"random search, {chance.scored} networks: best {chance.best.score:.3f} on the validation part"

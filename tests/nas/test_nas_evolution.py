@@ -85,6 +85,20 @@ def test_every_network_of_the_outcome_is_within_the_budget() -> None:
     assert len({one.arch for one in outcome.ranked}) == len(outcome.ranked)
 
 
+def test_what_random_search_found_is_kept_and_not_searched_for_again(tmp_path: Path) -> None:
+    state = tmp_path / "random.json"
+    found = random_search(SPACES, judge(), 10, 0, state=state)
+    assert found == random_search(SPACES, judge(), 10, 0)
+
+    def asked(arch: Arch) -> float:
+        raise AssertionError(f"{arch} was scored again")
+
+    again = Judge(judge().budget, NEEDS, asked, lambda arch: float(NEEDS(arch).macs))
+    assert random_search(SPACES, again, 10, 0, state=state) == found
+    with pytest.raises(UsageError, match="another settings"):
+        random_search(SPACES, judge(), 11, 0, state=state)
+
+
 def test_evolution_beats_random_search_at_equal_evaluations() -> None:
     gains = []
     for seed in range(5):

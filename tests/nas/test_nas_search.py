@@ -147,7 +147,7 @@ def test_a_search_that_is_killed_again_and_again_ends_like_one_that_was_not(tmp_
     for moment in ("training: step", "generation 0"):
         assert not run(tmp_path / "killed", moment), moment
     assert run(tmp_path / "killed")
-    for name in ("result.json", "stage1.json", "evolution.json", "latency.json"):
+    for name in ("result.json", "stage1.json", "evolution.json", "random.json", "latency.json"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 

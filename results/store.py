@@ -133,23 +133,20 @@ class Store:
 
     def by_build(self, *, failed: bool = False) -> dict[tuple[str, str], int]:
         """(build id, mode) → the newest good record's id, or with `failed` the newest failed one's."""
-        with self._lock, database.told(self.path):
-            rows = self._connection.execute(
-                "SELECT json_extract(builds.content, '$.build_id') AS firmware, mode, max(measurements.id)"
-                " FROM builds JOIN measurements ON measurements.build = builds.hash"
-                f" WHERE firmware IS NOT NULL AND error IS {'NOT' if failed else ''} NULL"
-                " GROUP BY firmware, mode"
-            ).fetchall()
+        rows = self._select(
+            "SELECT json_extract(builds.content, '$.build_id') AS firmware, mode, max(measurements.id)"
+            " FROM builds JOIN measurements ON measurements.build = builds.hash"
+            f" WHERE firmware IS NOT NULL AND error IS {'NOT' if failed else ''} NULL"
+            " GROUP BY firmware, mode"
+        )
         return {(firmware, mode): identity for firmware, mode, identity in rows}
 
     def records(self, ids: Iterable[int]) -> dict[int, Measurement]:
         """The records with these ids, by id; ids that are not in the file are left out."""
         words = json.dumps(sorted(set(ids)))
-        with self._lock, database.told(self.path):
-            there = self._connection.execute(
-                "SELECT id FROM measurements WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id",
-                [words],
-            ).fetchall()
+        there = self._select(
+            "SELECT id FROM measurements WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id", [words]
+        )
         found = self._read("SELECT value FROM json_each(?)", [words])
         return {identity: record for (identity,), record in zip(there, found, strict=True)}
 
@@ -180,15 +177,13 @@ class Store:
 
     def baselines(self) -> list[Baseline]:
         """All saved names, newest first."""
-        with self._lock, database.told(self.path):
-            rows = self._connection.execute(
-                "SELECT name, max(saved), count(*) FROM baselines GROUP BY name ORDER BY 2 DESC, 1"
-            ).fetchall()
+        rows = self._select(
+            "SELECT name, max(saved), count(*) FROM baselines GROUP BY name ORDER BY 2 DESC, 1"
+        )
         return [Baseline(*row) for row in rows]
 
     def __len__(self) -> int:
-        with self._lock, database.told(self.path):
-            return int(self._connection.execute("SELECT count(*) FROM measurements").fetchone()[0])
+        return int(self._select("SELECT count(*) FROM measurements")[0][0])
 
     @contextmanager
     def _write(self) -> Iterator[None]:
@@ -240,16 +235,20 @@ class Store:
 
     def _read(self, ids: str, values: Sequence[Any]) -> list[Measurement]:
         """The records whose id the SELECT `ids` gives, oldest first."""
-        with self._lock, database.told(self.path):
-            rows = self._connection.execute(
-                "SELECT record, builds.content, environments.content,"
-                " (SELECT json_group_array(value) FROM"
-                "   (SELECT value FROM samples WHERE measurement = m.id ORDER BY position))"
-                " FROM measurements m JOIN builds ON builds.hash = build"
-                f" JOIN environments ON environments.hash = environment WHERE m.id IN ({ids}) ORDER BY m.id",
-                values,
-            ).fetchall()
+        rows = self._select(
+            "SELECT record, builds.content, environments.content,"
+            " (SELECT json_group_array(value) FROM"
+            "   (SELECT value FROM samples WHERE measurement = m.id ORDER BY position))"
+            " FROM measurements m JOIN builds ON builds.hash = build"
+            f" JOIN environments ON environments.hash = environment WHERE m.id IN ({ids}) ORDER BY m.id",
+            values,
+        )
+        with database.told(self.path):
             return [_assemble(*row) for row in rows]
+
+    def _select(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._lock, database.told(self.path):
+            return self._connection.execute(query, values).fetchall()
 
 
 def _assemble(record: str, build: str, environment: str, samples: str) -> Measurement:

@@ -1,25 +1,37 @@
 """How long planning takes: `python benchmarks/planning.py [MODEL.tflite ...]`.
 
-Prints, for each network and for synthetic chains of 150 tensors, the processor time of a whole plan, that
-of placing the buffers alone, and how good the placement is. Without arguments: the benchmark networks in
-../shared/models. Times are of this machine, so nothing is asserted.
+Prints, for each network, the processor time of a whole plan, that of placing the buffers alone, and how good
+the placement is. Without arguments: the benchmark networks in ../shared/models, the published MCUNet
+architectures with seeded weights, random networks with branches whose every end is an output (their buffers
+live longest), and synthetic chains of 150 buffers. What plans have in common is worked out once per process,
+as for a search; `--apart` plans each in a process of its own, as the command does, and counts nothing but the
+plan. Times are of this machine, so nothing is asserted.
 """
 
 from __future__ import annotations
 
 import random
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
+
+import click
 
 from tinyhil.harness.boards import get_board
 from tinyhil.harness.engine import Options
+from tinyhil.harness.model.graph import Graph
+from tinyhil.harness.model.random_dags import random_dag
 from tinyhil.harness.model.tflite_reader import load_tflite
 from tinyhil.harness.tinyengine import schedule_graph
 from tinyhil.harness.tinyengine.planner import Overlap, Placement, Request, plan
+from tinyhil.nas import zoo
 
-MODELS = Path(__file__).resolve().parents[2] / "shared" / "models"
+ROOT = Path(__file__).resolve().parents[1]
+MODELS = ROOT.parent / "shared" / "models"
+TENSORS = 150  # of a network with branches, at most
 
 
 def synthetic(tensors: int, seed: int) -> tuple[list[Request], list[Overlap]]:
@@ -52,24 +64,59 @@ def timed_placement(requests: Sequence[Request], overlaps: Sequence[Overlap]) ->
     return placement, time.process_time() - start
 
 
-def main(models: Sequence[Path]) -> None:
+def branched(seed: int) -> Graph:
+    """A random network with as many layers as give TENSORS activations, all its ends outputs."""
+    found = None
+    for layers in range(10, TENSORS, 5):
+        graph = random_dag(seed, layers)
+        read = {i for op in graph.ops for i in op.inputs}
+        ends = tuple(out for op in graph.ops for out in op.outputs if out not in read)
+        if sum(t.data is None for t in graph.tensors) > TENSORS:
+            break
+        found = replace(graph, name=f"branched {seed}", outputs=ends)
+    assert found is not None
+    return found
+
+
+def planned(graph: Graph, board: str, prefer: str) -> str:
+    """The row of one plan."""
+    start = time.process_time()
+    schedule = schedule_graph(graph, get_board(board), Options(prefer=prefer))
+    whole = time.process_time() - start
+    problem = schedule.problem
+    _, alone = timed_placement(problem.requests, problem.overlaps)
+    return row(f"{graph.name} {prefer}", len(schedule.buffers), whole, schedule.placement, alone)
+
+
+def networks(models: Sequence[Path]) -> Iterator[tuple[Graph, str]]:
+    """The networks, and a board that they are planned for."""
+    for model in models or sorted(MODELS.glob("*.tflite")):
+        yield load_tflite(model), "stm32f746"
+    if not models:
+        for number in range(5):
+            yield load_tflite(zoo.make(f"mcunet-in{number}", ROOT / ".tinyhil" / "networks")), "stm32f746"
+        for seed in range(6):
+            yield branched(seed), "stm32h743"
+
+
+@click.command()
+@click.argument("models", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--apart", is_flag=True, help="Each plan in a process of its own.")
+def main(models: Sequence[Path], apart: bool) -> None:
     """Prints the table."""
-    board = get_board("stm32f746")
     print(f"{'':<28}{'buffers':>8}{'plan':>9}{'placing':>11}{'arena':>11}{'gap':>9}")
-    for model in models:
-        graph = load_tflite(model)
+    for graph, board in networks(models):
         for prefer in ("speed", "ram"):
-            start = time.process_time()
-            schedule = schedule_graph(graph, board, Options(prefer=prefer))
-            whole = time.process_time() - start
-            problem = schedule.problem
-            placement, alone = timed_placement(problem.requests, problem.overlaps)
-            print(row(f"{model.stem} {prefer}", len(schedule.buffers), whole, placement, alone))
+            if apart:
+                with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                    print(pool.submit(planned, graph, board, prefer).result(), flush=True)
+            else:
+                print(planned(graph, board, prefer), flush=True)
     for seed in range(8):
-        requests, overlaps = synthetic(150, seed)
+        requests, overlaps = synthetic(TENSORS, seed)
         placement, alone = timed_placement(requests, overlaps)
         print(row(f"synthetic {seed}", len(requests), None, placement, alone))
 
 
 if __name__ == "__main__":
-    main([Path(a) for a in sys.argv[1:]] or sorted(MODELS.glob("*.tflite")))
+    main()

@@ -4,6 +4,7 @@ reference interpreter, which the tests hold equal to it."""
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
@@ -112,11 +113,13 @@ def tflm_apart(model: bytes, inputs: Sequence[Array]) -> list[Array]:
 
 @cache
 def _apart() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_end_with_parent)
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_begin)
 
 
-def _end_with_parent() -> None:
-    """The pool's process waits for work for ever; if its parent is killed, nobody else would end it."""
+def _begin() -> None:
+    """The pool's process leaves Ctrl-C to its parent. It waits for work for ever; if its parent is killed,
+    nobody else would end it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(0)), daemon=True).start()

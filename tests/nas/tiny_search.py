@@ -29,7 +29,7 @@ from tinyhil.nas.synthetic import figures
 BOARD = get_board("stm32f746")
 FAMILY = Family(stem=8, first=8, stages=((8, 2, 2), (16, 1, 1)), expansions=(2, 3), classes=2)
 EFFORT = Effort(
-    stage1=4, minimum=1, spaces=1, measured=4, held_out=2, pool=16,
+    stage1=4, minimum=1, spaces=1, measured=4, held_out=2, pool=8,
     training=SuperRecipe(largest=1, epochs=1, subnets=2),
     evolution=Settings(4, 2, 2, 2, generations=2, remeasure_every=2, top=2), calibration=2, finalists=2,
 )  # fmt: skip

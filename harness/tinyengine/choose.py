@@ -287,6 +287,7 @@ def choices_of(table: Sequence[Sequence[Option]], prefer: str, budget: int) -> l
             level = max(o.memory for o in least)
             wider = (Paths(table, costs).within(int(level * f)) for f in (1.02, 1.04, 1.07, 1.1))
             paths = [least, *(p for p in wider if p is not None and _instructions(p) <= most), *paths]
+            paths = list({tuple(map(id, path)): path for path in paths}.values())  # each once
     return [[Choice(tuple(range(o.first, o.after)), o.candidate) for o in path] for path in paths]
 
 

@@ -56,22 +56,25 @@ class ChainStore:
         """Keep these."""
         rows = [(chain, text, _crc(text)) for chain, text in _texts(found)]
         if not self.path.exists():
-            self._begin()
-        self._with(lambda base: base.executemany("INSERT OR REPLACE INTO chains VALUES (?, ?, ?)", rows))
+            self._tidy()
 
-    def _begin(self) -> None:
-        """A new file; those of versions that were not used for long go."""
+        def write(base: sqlite3.Connection) -> None:
+            base.execute("BEGIN IMMEDIATE")  # waits for its turn, where a read that becomes a write would not
+            base.execute(
+                "CREATE TABLE IF NOT EXISTS chains (chain TEXT PRIMARY KEY, options TEXT, crc INTEGER) "
+                "WITHOUT ROWID"
+            )
+            base.executemany("INSERT OR REPLACE INTO chains VALUES (?, ?, ?)", rows)
+
+        self._with(write)
+
+    def _tidy(self) -> None:
+        """Make the folder; files of versions that were not used for long go."""
         with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             for other in self.path.parent.glob("*.db"):
                 if other.stat().st_mtime < time.time() - _KEPT:
                     other.unlink()
-        self._with(
-            lambda base: base.execute(
-                "CREATE TABLE IF NOT EXISTS chains (chain TEXT PRIMARY KEY, options TEXT, crc INTEGER) "
-                "WITHOUT ROWID"
-            )
-        )
 
     def _select(self, columns: str, chains: Sequence[str]) -> list[Any]:
         def read(base: sqlite3.Connection) -> list[Any]:
@@ -85,16 +88,17 @@ class ChainStore:
         return (self._with(read) or []) if self.path.exists() else []
 
     def _with(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
-        """What `work` makes of the file, in one transaction. A file that is no database or lacks its table is
-        thrown away; of any other trouble nothing is said."""
+        """What `work` makes of the file, in one transaction. A file that is no database is thrown away; of
+        any other trouble (no table yet, no room, no permission) nothing is said."""
         try:
             with closing(sqlite3.connect(self.path, timeout=_WAIT)) as base, base:
                 base.execute("PRAGMA synchronous = OFF")  # what a power cut takes is only asked again
                 return work(base)
-        except sqlite3.DatabaseError as error:
-            if not isinstance(error, sqlite3.OperationalError) or "no such" in str(error):
-                with suppress(OSError):
-                    self.path.unlink()
+        except sqlite3.OperationalError:
+            return None
+        except sqlite3.DatabaseError:
+            with suppress(OSError):
+                self.path.unlink()
             return None
 
 
@@ -127,7 +131,7 @@ def version() -> str:
     here = Path(__file__).parent
     root = here.parent
     folders = [root / "harness" / "tinyengine", root / "harness" / "model", root / "firmware_templates"]
-    own = [here / f"{name}.py" for name in ("arch", "network", "prices", "quantize", "typical")]
+    own = [here / f"{name}.py" for name in ("arch", "network", "prices", "quantize", "size", "typical")]
     digest = hashlib.sha256(np.__version__.encode())
     for file in sorted([*(f for folder in folders for f in folder.rglob("*") if f.is_file()), *own]):
         if "__pycache__" not in file.parts:

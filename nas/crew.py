@@ -25,6 +25,7 @@ from tinyhil.nas.chainstore import ChainStore
 from tinyhil.nas.planning import EngineNeeds, Planned
 from tinyhil.nas.prices import Conditions
 
+MOST = 8  # workers: more only wait for the store, and cost a start each
 _PART = 8  # networks that a worker plans at a time
 
 
@@ -55,9 +56,9 @@ class ProcessCrew:
 def open_needs(
     board: Board, options: Options | None = None, workers: int | None = None, cache: Path | None = None
 ) -> Iterator[EngineNeeds]:
-    """`EngineNeeds` on `workers` cores (all there are, if None) that keeps what it learns of chains in the
-    folder `cache`. Afterwards it still answers, in this process."""
-    options, workers = options or Options(), workers or os.cpu_count() or 1
+    """`EngineNeeds` on `workers` cores (if None, all there are, up to MOST) that keeps what it learns of
+    chains in the folder `cache`. Afterwards it still answers, in this process."""
+    options, workers = options or Options(), workers or min(os.cpu_count() or 1, MOST)
     with TemporaryDirectory(prefix="tinyhil-chains-") as folder:
         place = folder if cache is None else cache
         store = ChainStore(Path(place), Conditions(board.core, options))

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -114,16 +114,29 @@ def test_a_folder_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None
     assert figures(EngineNeeds(BOARD, store=store).plan(arch)) == figures(EngineNeeds(BOARD).plan(arch))
 
 
+def test_several_processes_may_write_at_once(tmp_path: Path) -> None:
+    """As threads, which SQLite tells apart no less: every one of them begins the file if it is first."""
+    arch = parse("r8 c1 | s8 | k3e2:8/2 | fc4")
+    (task,) = Chains(CONDITIONS).unknown([arch])
+    found = dict(zip(task.spans, Engine(CONDITIONS)(arch, list(task.spans.values())), strict=True))
+    for round_ in range(10):
+        stores = [ChainStore(tmp_path / str(round_), CONDITIONS) for _ in found]
+        with ThreadPoolExecutor(4) as threads:
+            rows = [{text: options} for text, options in found.items()]
+            list(threads.map(ChainStore.put, stores, rows))
+        assert stores[0].known(list(found)) == found.keys()
+
+
 @pytest.mark.slow
 def test_any_number_of_workers_gives_the_same_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archs = drawn(20)
     alone = EngineNeeds(BOARD)
     plans = [figures(alone.plan(arch)) for arch in archs]
-    monkeypatch.setattr("tinyhil.nas.prices.options_of", None)  # here, not in the workers
-    with open_needs(BOARD, workers=2, cache=tmp_path) as needs:
+    with monkeypatch.context() as here, open_needs(BOARD, workers=2, cache=tmp_path) as needs:
+        here.setattr("tinyhil.nas.prices.options_of", None)  # the workers are asked, not this process
         needs.prepare(archs)
         assert [figures(needs.plan(arch)) for arch in archs] == plans
-    with open_needs(BOARD, workers=1, cache=tmp_path) as needs:  # and it is all kept
+    with open_needs(BOARD, workers=1, cache=tmp_path) as needs:
         assert [figures(needs.plan(arch)) for arch in archs] == plans
 
 

@@ -9,7 +9,7 @@ from math import prod
 
 import numpy as np
 
-from tinyhil.harness.model import random_graphs as dice
+from tinyhil.harness.model import random_dice as dice
 from tinyhil.harness.model.builder import Builder, per_tensor
 from tinyhil.harness.model.graph import (
     Add,
@@ -27,7 +27,8 @@ from tinyhil.harness.model.graph import (
     ResizeNearestNeighbor,
     Softmax,
 )  # fmt: skip
-from tinyhil.harness.model.random_graphs import LAYERS, Random
+from tinyhil.harness.model.random_dice import Random
+from tinyhil.harness.model.random_graphs import CHAIN, LAYERS
 from tinyhil.harness.model.shapes import same_pads
 
 _MOST = 4000  # values of a tensor that grows no further
@@ -38,34 +39,34 @@ def random_dag(seed: int, layers: int = 8) -> Graph:
     may be read by later steps, and some results are read by nobody."""
     random = np.random.default_rng([seed, 2])
     b = Builder()
-    live = [dice._image(b, random) for _ in range(int(random.integers(1, 4)))]
+    live = [dice.image(b, random) for _ in range(int(random.integers(1, 4)))]
     makers: list[int] = []
     for _ in range(layers):
         recent = live[-3:] if random.random() < 0.7 else live
-        x = dice._pick(random, [t for t in recent if len(b.tensors[t].shape) == 4])
-        step = dice._pick(random, _STEPS)
+        x = dice.pick(random, [t for t in recent if len(b.tensors[t].shape) == 4])
+        step = dice.pick(random, _STEPS)
         live.append(step(b, random, x, live))
         makers.append(live[-1])
-    chosen = {makers[-1], *(dice._pick(random, makers) for _ in range(int(random.integers(0, 3))))}
+    chosen = {makers[-1], *(dice.pick(random, makers) for _ in range(int(random.integers(0, 3))))}
     return b.graph(f"dag_{seed}", sorted(chosen))
 
 
 def _chain(b: Builder, random: Random, x: int, live: list[int]) -> int:
     """Any operator that keeps four dimensions."""
-    return LAYERS[dice._pick(random, dice._CHAIN)](b, random, x)
+    return LAYERS[dice.pick(random, CHAIN)](b, random, x)
 
 
 def _partner(b: Builder, random: Random, x: int, live: list[int]) -> int:
     """Another tensor of the same shape and other scales, made by a convolution if there is none."""
     shape = b.tensors[x].shape
     same = [t for t in live if t != x and b.tensors[t].shape == shape]
-    return dice._pick(random, same) if same else _pointwise(b, random, x, shape[3])
+    return dice.pick(random, same) if same else _pointwise(b, random, x, shape[3])
 
 
 def _pointwise(b: Builder, random: Random, x: int, channels: int) -> int:
     depth = b.tensors[x].shape[3]
-    inputs, quant = dice._weights(b, random, x, (channels, 1, 1, depth), 0, depth)
-    return b.op(Conv2D(activation=dice._activation(random)), inputs, quant)
+    inputs, quant = dice.weights(b, random, x, (channels, 1, 1, depth), 0, depth)
+    return b.op(Conv2D(activation=dice.activation(random)), inputs, quant)
 
 
 def _residual(b: Builder, random: Random, x: int, live: list[int]) -> int:
@@ -75,8 +76,8 @@ def _residual(b: Builder, random: Random, x: int, live: list[int]) -> int:
         inputs.reverse()
     scales = [b.tensors[i].scale for i in inputs]
     if random.random() < 0.3:
-        return b.op(Mul(dice._activation(random)), inputs, dice._output(random, 73 * 73 * prod(scales)))
-    return b.op(Add(dice._activation(random)), inputs, dice._output(random, 73 * sum(scales)))
+        return b.op(Mul(dice.activation(random)), inputs, dice.output(random, 73 * 73 * prod(scales)))
+    return b.op(Add(dice.activation(random)), inputs, dice.output(random, 73 * sum(scales)))
 
 
 def _join(b: Builder, random: Random, x: int, live: list[int]) -> int:
@@ -97,35 +98,35 @@ def _join(b: Builder, random: Random, x: int, live: list[int]) -> int:
         if b.tensors[same].quant != tensor.quant:  # joined values share their scale
             same = _rescaled(b, random, same, x)
         parts.append(same)
-    axis = 3 if len({b.tensors[p].shape[3] for p in parts}) > 1 else dice._pick(random, (1, 2, 3))
+    axis = 3 if len({b.tensors[p].shape[3] for p in parts}) > 1 else dice.pick(random, (1, 2, 3))
     return b.op(Concatenation(axis), parts, tensor.quant)
 
 
 def _rescaled(b: Builder, random: Random, x: int, like: int) -> int:
     depth = b.tensors[x].shape[3]
-    inputs, _ = dice._weights(b, random, x, (depth, 1, 1, depth), 0, depth)
+    inputs, _ = dice.weights(b, random, x, (depth, 1, 1, depth), 0, depth)
     return b.op(Conv2D(), inputs, b.tensors[like].quant)
 
 
 def _window(b: Builder, random: Random, x: int, live: list[int]) -> int:
     """A convolution or pool with a large, long or dilated window and strides up to four."""
     _, h, w, c = b.tensors[x].shape
-    kernel = dice._pick(random, ((11, 11), (9, 9), (7, 7), (1, 7), (5, 1), (9, 1), (1, 3), (2, 2), (4, 3)))
-    strides = dice._pick(random, ((1, 1), (1, 1), (3, 3), (4, 4), (4, 1), (1, 3)))
-    dilations = dice._pick(random, ((1, 1), (2, 2), (3, 1))) if strides == (1, 1) else (1, 1)
+    kernel = dice.pick(random, ((11, 11), (9, 9), (7, 7), (1, 7), (5, 1), (9, 1), (1, 3), (2, 2), (4, 3)))
+    strides = dice.pick(random, ((1, 1), (1, 1), (3, 3), (4, 4), (4, 1), (1, 3)))
+    dilations = dice.pick(random, ((1, 1), (2, 2), (3, 1))) if strides == (1, 1) else (1, 1)
     kind = random.random()
     if kind > 0.8:
-        pool = dice._pick(random, (AveragePool2D, MaxPool2D))
-        pads = dice._pads(b, random, x, kernel, strides)
-        return b.op(pool(kernel, strides, pads, dice._activation(random)), [x], b.tensors[x].quant)
+        pool = dice.pick(random, (AveragePool2D, MaxPool2D))
+        pads = dice.pads(b, random, x, kernel, strides)
+        return b.op(pool(kernel, strides, pads, dice.activation(random)), [x], b.tensors[x].quant)
     pads = _uneven(random, (h, w), kernel, strides, dilations)
-    activation = dice._activation(random)
+    activation = dice.activation(random)
     if kind > 0.4:
-        multiplier = dice._pick(random, (1, 1, 2, 3)) if c < 8 else 1
-        inputs, quant = dice._weights(b, random, x, (1, *kernel, c * multiplier), 3, prod(kernel))
+        multiplier = dice.pick(random, (1, 1, 2, 3)) if c < 8 else 1
+        inputs, quant = dice.weights(b, random, x, (1, *kernel, c * multiplier), 3, prod(kernel))
         return b.op(DepthwiseConv2D(multiplier, strides, dilations, pads, activation), inputs, quant)
     out = int(random.integers(1, 10))
-    inputs, quant = dice._weights(b, random, x, (out, *kernel, c), 0, prod(kernel) * c)
+    inputs, quant = dice.weights(b, random, x, (out, *kernel, c), 0, prod(kernel) * c)
     return b.op(Conv2D(strides, dilations, pads, activation), inputs, quant)
 
 
@@ -145,16 +146,16 @@ def _uneven(random: Random, size: tuple[int, int], kernel: tuple[int, int], stri
 def _gate(b: Builder, random: Random, x: int, live: list[int]) -> int:
     """Squeeze and excite: channels scaled by what their means say."""
     channels = b.tensors[x].shape[3]
-    mean = b.op(Mean((1, 2), keep_dims=True), [x], dice._output(random, 40 * b.tensors[x].scale))
+    mean = b.op(Mean((1, 2), keep_dims=True), [x], dice.output(random, 40 * b.tensors[x].scale))
     wide = _pointwise(b, random, _pointwise(b, random, mean, max(1, channels // 4)), channels)
     gate = b.op(Logistic(), [wide], per_tensor(1 / 256, -128))
-    return b.op(Mul(), [x, gate], dice._output(random, 40 * b.tensors[x].scale))
+    return b.op(Mul(), [x, gate], dice.output(random, 40 * b.tensors[x].scale))
 
 
 def _shared(b: Builder, random: Random, x: int, live: list[int]) -> int:
     """The same weights on two tensors: a convolution, and once more on its own result."""
     channels = b.tensors[x].shape[3]
-    inputs, quant = dice._weights(b, random, x, (channels, 1, 1, channels), 0, channels)
+    inputs, quant = dice.weights(b, random, x, (channels, 1, 1, channels), 0, channels)
     inputs[2] = -1  # a bias has the scale of one input
     first = b.op(Conv2D(), inputs, quant)
     return b.op(Conv2D(), [first, *inputs[1:]], quant)
@@ -165,7 +166,7 @@ def _reshapes(b: Builder, random: Random, x: int, live: list[int]) -> int:
     _, h, w, c = b.tensors[x].shape
     quant = b.tensors[x].quant
     flat = b.op(Reshape(), [x], quant, (1, h * w * c))
-    once = b.op(Reshape(), [flat], quant, dice._pick(random, ((1, c, h, w), (1, 1, w * c, h), (1, h, c, w))))
+    once = b.op(Reshape(), [flat], quant, dice.pick(random, ((1, c, h, w), (1, 1, w * c, h), (1, h, c, w))))
     if random.random() < 0.5:
         return once
     return b.op(Softmax(), [once], per_tensor(1 / 256, -128))

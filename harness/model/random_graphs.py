@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from tinyhil.harness.model import random_dice as dice
 from tinyhil.harness.model.builder import Builder, per_tensor
 from tinyhil.harness.model.graph import (
     Activation,
@@ -33,9 +34,7 @@ from tinyhil.harness.model.graph import (
     Minimum,
     Mul,
     Pad,
-    Pads,
     Prelu,
-    Quantization,
     Quantize,
     Relu,
     Reshape,
@@ -47,9 +46,8 @@ from tinyhil.harness.model.graph import (
     Tanh,
     Transpose,
 )  # fmt: skip
-from tinyhil.harness.model.shapes import same_pads
+from tinyhil.harness.model.random_dice import Random
 
-Random: TypeAlias = np.random.Generator
 Step: TypeAlias = Callable[[Builder, Random, int], int]
 
 
@@ -57,7 +55,7 @@ def random_layer(kind: str, seed: int) -> Graph:
     """A network of one operator, `kind` being one of LAYERS."""
     random = np.random.default_rng([seed, *kind.encode()])
     b = Builder()
-    x = _image(b, random)
+    x = dice.image(b, random)
     return b.graph(f"{kind.lower()}_{seed}", [LAYERS[kind](b, random, x)])
 
 
@@ -68,11 +66,13 @@ def random_network(seed: int, layers: int = 6) -> Graph:
     b = Builder()
     float_io = random.random() < 0.2
     if float_io:
-        x = b.op(Quantize(), [b.input(_shape(random), dtype=DType.FLOAT32)], _quant(random))
+        x = b.op(
+            Quantize(), [b.input(dice.image_shape(random), dtype=DType.FLOAT32)], dice.random_quant(random)
+        )
     else:
-        x = _image(b, random)
+        x = dice.image(b, random)
     for _ in range(layers):
-        x = LAYERS[_pick(random, _CHAIN)](b, random, x)
+        x = LAYERS[dice.pick(random, CHAIN)](b, random, x)
     if random.random() < 0.7:
         x = _mean(b, random, x) if random.random() < 0.5 else x
         x = _fully_connected(b, random, x)
@@ -97,112 +97,31 @@ def random_inputs(graph: Graph, seed: int = 0) -> list[npt.NDArray[Any]]:
     return arrays
 
 
-# -- dice
-
-
-def _pick(random: Random, choices: Any) -> Any:
-    return choices[int(random.integers(len(choices)))]
-
-
-def _shape(random: Random) -> tuple[int, ...]:
-    h, w, c = random.integers(1, 13), random.integers(1, 13), random.integers(1, 20)
-    return 1, int(h), int(w), int(c)
-
-
-def _quant(random: Random) -> Quantization:
-    zero_point = _pick(random, (-128, -1, 0, 3, 127, int(random.integers(-128, 128))))
-    return per_tensor(float(2 ** random.uniform(-8, 0)), zero_point)
-
-
-def _image(b: Builder, random: Random) -> int:
-    quant = _quant(random)
-    return b.input(_shape(random), quant.scale[0], quant.zero_point[0])
-
-
-def _activation(random: Random) -> Activation:
-    return cast(Activation, _pick(random, (Activation.NONE, *Activation)))
-
-
-def _scale(b: Builder, x: int) -> float:
-    return b.tensors[x].scale
-
-
-def _output(random: Random, spread: float) -> Quantization:
-    """A quantisation that fits values of standard deviation `spread`, within a factor of four."""
-    return per_tensor(spread / 50 * float(2 ** random.uniform(-2, 2)), int(random.integers(-128, 128)))
-
-
-def _weights(b: Builder, random: Random, x: int, shape: tuple[int, ...], channel_axis: int,
-             taps: int) -> tuple[list[int], Quantization]:  # fmt: skip
-    """Weights and mostly a bias for input x; also an output quantisation that suits them."""
-    channels = shape[channel_axis]
-    per_channel = random.random() < 0.7
-    scales = 2 ** random.uniform(-9, -5, channels if per_channel else 1)
-    quant = Quantization(
-        tuple(float(np.float32(s)) for s in scales),
-        (0,) * len(scales),
-        channel_axis if len(scales) > 1 else 0,
-    )
-    values = random.integers(-127, 128, shape).astype(np.int8)
-    inputs = [x, b.constant(values, quant)]
-    deviation = 73.0 * 73.0 * taps**0.5
-    if random.random() < 0.85:
-        bias = (random.normal(0.0, deviation, channels)).astype(np.int32)
-        scale = tuple(float(np.float32(_scale(b, x) * s)) for s in quant.scale)
-        inputs.append(b.constant(bias, Quantization(scale, (0,) * len(scale))))
-    else:
-        inputs.append(-1)
-    return inputs, _output(random, deviation * _scale(b, x) * float(np.median(quant.scale)))
-
-
-def _pads(b: Builder, random: Random, x: int, kernel: tuple[int, int], strides: tuple[int, int],
-          dilations: tuple[int, int] = (1, 1)) -> Pads:  # fmt: skip
-    """No padding where the window fits, otherwise (and half the time) SAME."""
-    _, h, w, _ = b.tensors[x].shape
-    fits = all((k - 1) * d < n for n, k, d in zip((h, w), kernel, dilations, strict=True))
-    if fits and random.random() < 0.5:
-        return 0, 0, 0, 0
-    return same_pads((h, w), kernel, strides, dilations)
-
-
-def _window(random: Random, largest: int = 5) -> tuple[tuple[int, int], tuple[int, int]]:
-    kernel = _pick(random, ((1, 1), (3, 3), tuple(int(n) for n in random.integers(1, largest + 1, 2))))
-    strides = _pick(random, ((1, 1), (2, 2), tuple(int(n) for n in random.integers(1, 4, 2))))
-    return kernel, strides
-
-
-def _dilations(random: Random, strides: tuple[int, int]) -> tuple[int, int]:
-    return _pick(random, ((1, 1), (1, 1), (2, 2), (1, 3))) if strides == (1, 1) else (1, 1)
-
-
-# -- operators; each takes an int8 tensor and gives an int8 tensor
-
-
 def _conv(b: Builder, random: Random, x: int) -> int:
-    kernel, strides = _window(random)
-    dilations = _dilations(random, strides)
+    kernel, strides = dice.window(random)
+    dilations = dice.dilations(random, strides)
     ci, co = b.tensors[x].shape[3], int(random.integers(1, 20))
-    inputs, quant = _weights(b, random, x, (co, *kernel, ci), 0, prod(kernel) * ci)
-    pads = _pads(b, random, x, kernel, strides, dilations)
-    return b.op(Conv2D(strides, dilations, pads, _activation(random)), inputs, quant)
+    inputs, quant = dice.weights(b, random, x, (co, *kernel, ci), 0, prod(kernel) * ci)
+    pads = dice.pads(b, random, x, kernel, strides, dilations)
+    return b.op(Conv2D(strides, dilations, pads, dice.activation(random)), inputs, quant)
 
 
 def _depthwise(b: Builder, random: Random, x: int) -> int:
-    kernel, strides = _window(random, 7)
-    dilations = _dilations(random, strides)
-    multiplier = _pick(random, (1, 1, 1, 2, 3, 8)) if b.tensors[x].shape[3] < 10 else 1
+    kernel, strides = dice.window(random, 7)
+    dilations = dice.dilations(random, strides)
+    multiplier = dice.pick(random, (1, 1, 1, 2, 3, 8)) if b.tensors[x].shape[3] < 10 else 1
     shape = (1, *kernel, b.tensors[x].shape[3] * multiplier)
-    inputs, quant = _weights(b, random, x, shape, 3, prod(kernel))
-    pads = _pads(b, random, x, kernel, strides, dilations)
-    return b.op(DepthwiseConv2D(multiplier, strides, dilations, pads, _activation(random)), inputs, quant)
+    inputs, quant = dice.weights(b, random, x, shape, 3, prod(kernel))
+    pads = dice.pads(b, random, x, kernel, strides, dilations)
+    return b.op(DepthwiseConv2D(multiplier, strides, dilations, pads, dice.activation(random)), inputs, quant)
 
 
 def _fully_connected(b: Builder, random: Random, x: int) -> int:
     shape = b.tensors[x].shape
     k = prod(shape) if random.random() < 0.7 or len(shape) < 2 else shape[-1]
     m = int(random.integers(1, 20))
-    inputs, quant = _weights(b, random, x, (m, k), 0, k)
-    return b.op(FullyConnected(_activation(random)), inputs, quant)
+    inputs, quant = dice.weights(b, random, x, (m, k), 0, k)
+    return b.op(FullyConnected(dice.activation(random)), inputs, quant)
 
 
 def _other(b: Builder, random: Random, x: int) -> int:
@@ -213,33 +132,37 @@ def _other(b: Builder, random: Random, x: int) -> int:
         return x
     if choice > 0.6:
         shape = (1,) * (len(shape) - 1) + shape[-1:]
-    return b.constant(random.integers(-128, 128, shape).astype(np.int8), _quant(random))
+    return b.constant(random.integers(-128, 128, shape).astype(np.int8), dice.random_quant(random))
 
 
 def _add(b: Builder, random: Random, x: int) -> int:
     inputs = [x, _other(b, random, x)]
     if random.random() < 0.5:
         inputs.reverse()
-    spread = 73 * sum(_scale(b, i) for i in inputs)
-    return b.op(Add(_activation(random)), inputs, _output(random, spread))
+    spread = 73 * sum(dice.scale_of(b, i) for i in inputs)
+    return b.op(Add(dice.activation(random)), inputs, dice.output(random, spread))
 
 
 def _sub(b: Builder, random: Random, x: int) -> int:
     inputs = [x, _other(b, random, x)]
-    return b.op(Sub(_activation(random)), inputs, _output(random, 73 * sum(_scale(b, i) for i in inputs)))
+    return b.op(
+        Sub(dice.activation(random)),
+        inputs,
+        dice.output(random, 73 * sum(dice.scale_of(b, i) for i in inputs)),
+    )
 
 
 def _extremum(b: Builder, random: Random, x: int) -> int:
     tensor = b.tensors[x]
-    shape = _pick(random, (tensor.shape, tensor.shape[-1:], (1,)))
+    shape = dice.pick(random, (tensor.shape, tensor.shape[-1:], (1,)))
     other = b.constant(random.integers(-128, 128, shape).astype(np.int8), tensor.quant)
-    return b.op(_pick(random, (Maximum(), Minimum())), [x, other], tensor.quant)
+    return b.op(dice.pick(random, (Maximum(), Minimum())), [x, other], tensor.quant)
 
 
 def _prelu(b: Builder, random: Random, x: int) -> int:
     slopes = random.integers(-128, 128, b.tensors[x].shape[-1:]).astype(np.int8)
     slope = b.constant(slopes, per_tensor(0.004, int(random.integers(-128, 128))))
-    return b.op(Prelu(), [x, slope], _output(random, 60 * _scale(b, x)))
+    return b.op(Prelu(), [x, slope], dice.output(random, 60 * dice.scale_of(b, x)))
 
 
 def _octets(b: Builder, random: Random, x: int) -> int:
@@ -247,31 +170,31 @@ def _octets(b: Builder, random: Random, x: int) -> int:
     tensor = b.tensors[x]
     middle = per_tensor(tensor.scale, tensor.zero_point + 128)
     if random.random() < 0.5:
-        middle = per_tensor(_output(random, 60 * tensor.scale).scale[0], int(random.integers(0, 256)))
+        middle = per_tensor(dice.output(random, 60 * tensor.scale).scale[0], int(random.integers(0, 256)))
     y = b.op(Quantize(), [x], middle, dtype=DType.UINT8)
-    return b.op(Quantize(), [y], _output(random, 60 * tensor.scale))
+    return b.op(Quantize(), [y], dice.output(random, 60 * tensor.scale))
 
 
 def _mul(b: Builder, random: Random, x: int) -> int:
     inputs = [x, _other(b, random, x)]
-    spread = 73 * 73 * _scale(b, inputs[0]) * _scale(b, inputs[1])
-    return b.op(Mul(_activation(random)), inputs, _output(random, spread))
+    spread = 73 * 73 * dice.scale_of(b, inputs[0]) * dice.scale_of(b, inputs[1])
+    return b.op(Mul(dice.activation(random)), inputs, dice.output(random, spread))
 
 
 def _pool(cls: type[AveragePool2D] | type[MaxPool2D]) -> Step:
     def step(b: Builder, random: Random, x: int) -> int:
-        kernel, strides = _window(random)
+        kernel, strides = dice.window(random)
         if random.random() < 0.2:
             kernel = b.tensors[x].shape[1], b.tensors[x].shape[2]
-        pads = _pads(b, random, x, kernel, strides)
-        return b.op(cls(kernel, strides, pads, _activation(random)), [x], b.tensors[x].quant)
+        pads = dice.pads(b, random, x, kernel, strides)
+        return b.op(cls(kernel, strides, pads, dice.activation(random)), [x], b.tensors[x].quant)
 
     return step
 
 
 def _mean(b: Builder, random: Random, x: int) -> int:
-    axes = _pick(random, ((1, 2), (1, 2), (1,), (2,), (3,))) if len(b.tensors[x].shape) == 4 else (1,)
-    return b.op(Mean(axes, bool(random.integers(2))), [x], _output(random, 40 * _scale(b, x)))
+    axes = dice.pick(random, ((1, 2), (1, 2), (1,), (2,), (3,))) if len(b.tensors[x].shape) == 4 else (1,)
+    return b.op(Mean(axes, bool(random.integers(2))), [x], dice.output(random, 40 * dice.scale_of(b, x)))
 
 
 def _pad(b: Builder, random: Random, x: int) -> int:
@@ -283,12 +206,12 @@ def _pad(b: Builder, random: Random, x: int) -> int:
 
 def _reshape(b: Builder, random: Random, x: int) -> int:
     _, h, w, c = b.tensors[x].shape
-    shape = _pick(random, ((1, w, h, c), (1, h * w, 1, c), (1, 1, c, h * w)))
+    shape = dice.pick(random, ((1, w, h, c), (1, h * w, 1, c), (1, 1, c, h * w)))
     return b.op(Reshape(), [x], b.tensors[x].quant, shape)
 
 
 def _softmax(b: Builder, random: Random, x: int) -> int:
-    return b.op(Softmax(float(_pick(random, (1.0, 1.0, 0.5)))), [x], per_tensor(1 / 256, -128))
+    return b.op(Softmax(float(dice.pick(random, (1.0, 1.0, 0.5)))), [x], per_tensor(1 / 256, -128))
 
 
 def _logistic(b: Builder, random: Random, x: int) -> int:
@@ -300,36 +223,36 @@ def _tanh(b: Builder, random: Random, x: int) -> int:
 
 
 def _hard_swish(b: Builder, random: Random, x: int) -> int:
-    return b.op(HardSwish(), [x], _output(random, 60 * _scale(b, x)))
+    return b.op(HardSwish(), [x], dice.output(random, 60 * dice.scale_of(b, x)))
 
 
 def _leaky_relu(b: Builder, random: Random, x: int) -> int:
-    alpha = float(np.float32(_pick(random, (0.01, 0.1, 0.3, 1.5))))
-    return b.op(LeakyRelu(alpha), [x], _output(random, 60 * _scale(b, x)))
+    alpha = float(np.float32(dice.pick(random, (0.01, 0.1, 0.3, 1.5))))
+    return b.op(LeakyRelu(alpha), [x], dice.output(random, 60 * dice.scale_of(b, x)))
 
 
 def _relu(b: Builder, random: Random, x: int) -> int:
     if random.random() < 0.5:
         return b.op(Relu(Activation.RELU6), [x], b.tensors[x].quant)
-    return b.op(Relu(Activation.RELU), [x], _output(random, 50 * _scale(b, x)))
+    return b.op(Relu(Activation.RELU), [x], dice.output(random, 50 * dice.scale_of(b, x)))
 
 
 def _concatenation(b: Builder, random: Random, x: int) -> int:
     tensor = b.tensors[x]
-    axis = _pick(random, (1, 2, 3, 3))
+    axis = dice.pick(random, (1, 2, 3, 3))
     shape = (*tensor.shape[:axis], int(random.integers(1, 5)), *tensor.shape[axis + 1 :])
     inputs = [x, x]
     if random.random() < 0.8:
         other = b.constant(random.integers(-128, 128, shape).astype(np.int8), tensor.quant)
-        inputs = _pick(random, ([x, other], [other, x], [x, other, x]))
+        inputs = dice.pick(random, ([x, other], [other, x], [x, other, x]))
     return b.op(Concatenation(axis), inputs, tensor.quant)
 
 
 def _resize(cls: type[ResizeNearestNeighbor] | type[ResizeBilinear]) -> Step:
     def step(b: Builder, random: Random, x: int) -> int:
         _, h, w, c = b.tensors[x].shape
-        rows, columns = _pick(random, ((2 * h, 2 * w), tuple(int(n) for n in random.integers(1, 20, 2))))
-        corners, centers = _pick(random, ((False, False), (True, False), (False, True)))
+        rows, columns = dice.pick(random, ((2 * h, 2 * w), tuple(int(n) for n in random.integers(1, 20, 2))))
+        corners, centers = dice.pick(random, ((False, False), (True, False), (False, True)))
         return b.op(cls(corners, centers), [x], b.tensors[x].quant, (1, rows, columns, c))
 
     return step
@@ -353,7 +276,7 @@ def _strided_slice(b: Builder, random: Random, x: int) -> int:
 
 
 def _quantize(b: Builder, random: Random, x: int) -> int:
-    return b.op(Quantize(), [x], _output(random, 73 * _scale(b, x)))
+    return b.op(Quantize(), [x], dice.output(random, 73 * dice.scale_of(b, x)))
 
 
 LAYERS: dict[str, Step] = {
@@ -387,5 +310,5 @@ LAYERS: dict[str, Step] = {
 
 # The operators that keep four dimensions; convolutions come more often. Those behind "Quantize" came later:
 # a seed gives the network that it always gave.
-_CHAIN = [k for k in list(LAYERS)[:18] if k not in ("FullyConnected", "Mean", "Softmax")]
-_CHAIN += ["Conv2D", "DepthwiseConv2D"] * 3
+CHAIN = [k for k in list(LAYERS)[:18] if k not in ("FullyConnected", "Mean", "Softmax")]
+CHAIN += ["Conv2D", "DepthwiseConv2D"] * 3

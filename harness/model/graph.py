@@ -10,10 +10,42 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import prod
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from tinyhil.harness.model.operators import (
+    Activation,
+    Add,
+    AveragePool2D,
+    Concatenation,
+    Conv2D,
+    DepthwiseConv2D,
+    Dequantize,
+    FullyConnected,
+    HardSwish,
+    LeakyRelu,
+    Logistic,
+    Maximum,
+    MaxPool2D,
+    Mean,
+    Minimum,
+    Mul,
+    OpSpec,
+    Pad,
+    Pads,
+    Prelu,
+    Quantize,
+    Relu,
+    Reshape,
+    ResizeBilinear,
+    ResizeNearestNeighbor,
+    Softmax,
+    StridedSlice,
+    Sub,
+    Tanh,
+    Transpose,
+)  # fmt: skip
 
 
 class DType(StrEnum):
@@ -32,15 +64,6 @@ class DType(StrEnum):
     def numpy(self) -> np.dtype[np.generic]:
         """The NumPy dtype of the unpacked values (int4 is held in int8)."""
         return np.dtype("int8" if self is DType.INT4 else self.value)
-
-
-class Activation(StrEnum):
-    """Activation fused into an operator."""
-
-    NONE = "none"
-    RELU = "relu"
-    RELU6 = "relu6"
-    RELU_N1_TO_1 = "relu_n1_to_1"
 
 
 @dataclass(frozen=True)
@@ -93,211 +116,6 @@ class Tensor:
         assert self.quant is not None, self.name
         assert not self.quant.per_channel, self.name
         return self.quant.zero_point[0]
-
-
-Pads: TypeAlias = tuple[int, int, int, int]  # top, bottom, left, right
-
-
-@dataclass(frozen=True)
-class Conv2D:
-    """inputs: x [1,H,W,Ci], w [Co,KH,KW,Ci], optional bias int32 [Co]."""
-
-    strides: tuple[int, int] = (1, 1)
-    dilations: tuple[int, int] = (1, 1)
-    pads: Pads = (0, 0, 0, 0)
-    activation: Activation = Activation.NONE
-
-
-@dataclass(frozen=True)
-class DepthwiseConv2D:
-    """inputs: x [1,H,W,Ci], w [1,KH,KW,Ci*multiplier], optional bias int32."""
-
-    multiplier: int = 1
-    strides: tuple[int, int] = (1, 1)
-    dilations: tuple[int, int] = (1, 1)
-    pads: Pads = (0, 0, 0, 0)
-    activation: Activation = Activation.NONE
-
-
-@dataclass(frozen=True)
-class FullyConnected:
-    """inputs: x flattened to [N,K], w [M,K], optional bias int32 [M]."""
-
-    activation: Activation = Activation.NONE
-    keep_num_dims: bool = False
-
-
-@dataclass(frozen=True)
-class Add:
-    """Element-wise with broadcasting; both inputs int8."""
-
-    activation: Activation = Activation.NONE
-
-
-@dataclass(frozen=True)
-class Mul:
-    """Element-wise with broadcasting; both inputs int8."""
-
-    activation: Activation = Activation.NONE
-
-
-@dataclass(frozen=True)
-class Sub:
-    """First input minus the second, element-wise with broadcasting."""
-
-    activation: Activation = Activation.NONE
-
-
-@dataclass(frozen=True)
-class Maximum:
-    """Of two inputs, element-wise with broadcasting; all quantised alike."""
-
-
-@dataclass(frozen=True)
-class Minimum:
-    """Of two inputs, element-wise with broadcasting; all quantised alike."""
-
-
-@dataclass(frozen=True)
-class Prelu:
-    """x above zero, x times the second input below; with broadcasting."""
-
-
-@dataclass(frozen=True)
-class AveragePool2D:
-    """Average over the part of the window inside the input, rounded half away from zero."""
-
-    kernel: tuple[int, int]
-    strides: tuple[int, int] = (1, 1)
-    pads: Pads = (0, 0, 0, 0)
-    activation: Activation = Activation.NONE
-
-
-@dataclass(frozen=True)
-class MaxPool2D:
-    """Maximum over the part of the window inside the input."""
-
-    kernel: tuple[int, int]
-    strides: tuple[int, int] = (1, 1)
-    pads: Pads = (0, 0, 0, 0)
-    activation: Activation = Activation.NONE
-
-
-@dataclass(frozen=True)
-class Mean:
-    """Mean over `axes` (non-negative, sorted)."""
-
-    axes: tuple[int, ...]
-    keep_dims: bool = False
-
-
-@dataclass(frozen=True)
-class Pad:
-    """Constant padding, (before, after) per dimension; pads with the zero point unless `value`."""
-
-    amounts: tuple[tuple[int, int], ...]
-    value: int | None = None
-
-
-@dataclass(frozen=True)
-class Reshape:
-    """RESHAPE, SQUEEZE and EXPAND_DIMS: the same bytes under another shape."""
-
-
-@dataclass(frozen=True)
-class Softmax:
-    """Over the last dimension."""
-
-    beta: float = 1.0
-
-
-@dataclass(frozen=True)
-class Logistic:
-    """Sigmoid."""
-
-
-@dataclass(frozen=True)
-class Tanh:
-    """Hyperbolic tangent."""
-
-
-@dataclass(frozen=True)
-class HardSwish:
-    """x * relu6(x + 3) / 6."""
-
-
-@dataclass(frozen=True)
-class LeakyRelu:
-    """x above zero, alpha * x below."""
-
-    alpha: float
-
-
-@dataclass(frozen=True)
-class Relu:
-    """RELU, RELU6, RELU_N1_TO_1 alone, with requantisation where scales differ."""
-
-    activation: Activation
-
-
-@dataclass(frozen=True)
-class Concatenation:
-    """Along a non-negative axis."""
-
-    axis: int
-    activation: Activation = Activation.NONE
-
-
-@dataclass(frozen=True)
-class ResizeNearestNeighbor:
-    """Output size is the output tensor's."""
-
-    align_corners: bool = False
-    half_pixel_centers: bool = False
-
-
-@dataclass(frozen=True)
-class ResizeBilinear:
-    """Output size is the output tensor's."""
-
-    align_corners: bool = False
-    half_pixel_centers: bool = False
-
-
-@dataclass(frozen=True)
-class Transpose:
-    """Output dimension i is input dimension perm[i]."""
-
-    perm: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class StridedSlice:
-    """Masks resolved: begin and stride per input dimension; length follows from the output's shape
-    (`shrink` lists dimensions that vanish)."""
-
-    begin: tuple[int, ...]
-    end: tuple[int, ...]
-    strides: tuple[int, ...]
-    shrink: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Quantize:
-    """float32 → int8, or int8 → int8 or uint8 with other parameters."""
-
-
-@dataclass(frozen=True)
-class Dequantize:
-    """int8 → float32."""
-
-
-OpSpec: TypeAlias = (
-    Conv2D | DepthwiseConv2D | FullyConnected | Add | Sub | Mul | Maximum | Minimum | Prelu
-    | AveragePool2D | MaxPool2D | Mean | Pad | Reshape | Softmax | Logistic | Tanh | HardSwish
-    | LeakyRelu | Relu | Concatenation | ResizeNearestNeighbor | ResizeBilinear | Transpose
-    | StridedSlice | Quantize | Dequantize
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -369,3 +187,12 @@ class Graph:
             if i >= 0 and self.tensors[i].data is not None
         }
         return sum(self.tensors[i].elements for i in indices)
+
+
+__all__ = [
+    "Activation", "Add", "AveragePool2D", "Concatenation", "Conv2D", "DType", "DepthwiseConv2D",
+    "Dequantize", "FullyConnected", "Graph", "HardSwish", "LeakyRelu", "Logistic", "MaxPool2D",
+    "Maximum", "Mean", "Minimum", "Mul", "Op", "OpSpec", "Pad", "Pads", "Prelu", "Quantization",
+    "Quantize", "Relu", "Reshape", "ResizeBilinear", "ResizeNearestNeighbor", "Softmax", "State",
+    "StridedSlice", "Sub", "Tanh", "Tensor", "Transpose",
+]  # fmt: skip

@@ -17,9 +17,10 @@ from tinyhil.harness.engine import Options
 from tinyhil.harness.model.graph import Activation, Graph
 from tinyhil.harness.tinyengine import schedule_graph
 from tinyhil.harness.tinyengine.choose import chain_works
+from tinyhil.harness.tinyengine.columns import columns_of
 from tinyhil.harness.tinyengine.kernel import Target
 from tinyhil.harness.tinyengine.lowering import lower
-from tinyhil.harness.tinyengine.pipeline import PATCHES, PIPELINE, Pipeline, columns_of
+from tinyhil.harness.tinyengine.pipeline import PATCHES, PIPELINE, Pipeline
 from tinyhil.harness.tinyengine.schedule import Choice, Schedule, arrange
 from tinyhil.harness.tinyengine.work import ConvWork, DepthwiseWork
 

@@ -16,6 +16,8 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from test_moves import FILES, dilated, upsampling
+from test_variables import ASSIGN, stream, sums
 
 from tinyhil.errors import TinyhilError
 from tinyhil.harness.model import Interpreter, read_tflite, write_tflite
@@ -27,9 +29,11 @@ WORDS = (0, 1, 2, 3, 4, 0x7F, 0x80, 0xFF, 0x7FFF, 0x10000, 0x7FFFFFFF, 0x8000000
 
 
 def seeds() -> list[bytes]:
-    """Sound files to begin with: every operator, and some networks."""
+    """Sound files to begin with: every operator, some networks, what becomes several operators, variables."""
     layers = [random_layer(kind, seed) for kind in LAYERS for seed in (0, 1)]
-    return [write_tflite(g) for g in [*layers, *(random_network(seed) for seed in range(10))]]
+    graphs = [*layers, *(random_network(seed) for seed in range(10)), stream()]
+    several = [*FILES.values(), upsampling((3, 3), (2, 2), True, True, True), dilated(True, 2, False, 0)]
+    return [*map(write_tflite, graphs), *several, sums(ASSIGN)]
 
 
 def mutated(data: bytes, random: np.random.Generator) -> bytes:

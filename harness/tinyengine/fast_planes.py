@@ -119,7 +119,9 @@ class FastPlanes:
         """Where all addends lie within a byte of each other (as proven recipes do), the byte of the last
         packed word that no tap uses can hold the difference to this one."""
         low, high = int(self._addends.min()), int(self._addends.max())
-        spare = self.work.kernel[1] % 2 == 1 and self.bits == 8
+        tile = self._variants[self.tile]
+        singles = len(tile.taps.singles) * (tile.kernel[0] if tile.resident else 1)
+        spare = tile.kernel[1] % 2 == 1 and self.bits == 8 and (self._lanes % 2 == 1 or singles % 2 == 1)
         return low + 128 if spare and high - low < 256 else None
 
     @cached_property

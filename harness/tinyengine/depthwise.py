@@ -30,6 +30,7 @@ from tinyhil.harness.tinyengine.strips import SLACK, Strip, project_of
 from tinyhil.harness.tinyengine.work import ConvWork, DepthwiseWork, Map, Work
 
 _GROUP = 4  # channels at a time
+_SAVED, _PRICE = 4, 20  # about a quarter of the instructions is saved, so many must be for a byte of weights
 _NAME = "@depthwise@"  # stands for the name of the loops while their text is made
 
 
@@ -236,9 +237,11 @@ class DepthwiseCandidate:
 
 @dataclass(frozen=True)
 class Depthwise:
-    """Depthwise convolutions over rows of 16-bit pairs, alone or before a 1x1."""
+    """Depthwise convolutions over rows of 16-bit pairs, alone or before a 1x1; unless `always`, only where
+    speed is worth the flash."""
 
     name: str = "depthwise"
+    always: bool = False
 
     def candidates(self, chain: Sequence[Work], target: Target) -> Iterable[Candidate]:
         """One per height of tile."""
@@ -249,6 +252,8 @@ class Depthwise:
             return
         recipe = recipe_of(work)
         if recipe is None or not all(part.possible for part in _parts_of(work, recipe, target.core)):
+            return
+        if not self.always and not _worth(work, *_parts_of(work, recipe, target.core)):
             return
         height = work.y.height
         for rows in (*(t for t in (1, 2, 3, 4, 6, 8, 12, 16, 24) if t < height), height):
@@ -264,3 +269,13 @@ def _fits(work: DepthwiseWork, target: Target) -> bool:
     """Groups of four channels, and no window without any pixel."""
     whole = work.dilations == (1, 1) and work.multiplier == 1 and work.x.channels % _GROUP == 0
     return whole and max(work.pads[:2]) < work.kernel[0] and (target.dsp or target.core == "native")
+
+
+def _worth(work: DepthwiseWork, rows: PairRows, tile: PairTile) -> bool:
+    """The layer's own code is no larger than its weights as bytes, and these grow little in 16-bit lanes for
+    what is saved. Flash is scarcer than the exchange rate of a single layer tells."""
+    channels, size = work.y.channels, int(work.weights.size)
+    grown = 4 * tile.stream_words * channels - size - 12 * channels
+    spent = channels // _GROUP * (rows.instructions(work.x.height) + tile.instructions(work.y.height))
+    small = rows.code_bytes + tile.code_bytes <= size
+    return tile.resident and small and _SAVED * _PRICE * grown <= spent

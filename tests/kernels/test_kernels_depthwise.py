@@ -67,7 +67,7 @@ def forms(work: DepthwiseWork, core: str) -> list[Candidate]:
         for c in Block().candidates([work], Target(core))
         if isinstance(c, BlockCandidate) and c.tile in (1, work.y.height)
     ]
-    pairs = list(Depthwise().candidates([work], Target(core)))
+    pairs = list(Depthwise(always=True).candidates([work], Target(core)))
     return [*planes[:1], *planes[-1:], *pairs[:2], *pairs[2:][-1:]]
 
 
@@ -132,7 +132,7 @@ def before_a_1x1(core: str) -> list[Case]:
         last = replace(last, x=work.y)
         x = random_input(rng, work)
         y = conv_reference(last, depthwise_reference(work, x))
-        chosen = Depthwise().candidates([work, last], Target(core))
+        chosen = Depthwise(always=True).candidates([work, last], Target(core))
         found += [Case(c, (x,), y, overlap=(c.gaps[0] or -1) > 0) for c in chosen]
     return found
 
@@ -180,7 +180,7 @@ def test_rows_of_pairs_are_for_groups_of_four_channels_that_windows_meet() -> No
         size: tuple[int, int, int], pads: tuple[int, int, int, int] = (1, 1, 1, 1), many: int = 1
     ) -> int:
         work = random_depthwise(np.random.default_rng(1), size, (3, 3), (1, 1), pads, many)
-        return len(list(Depthwise().candidates([work], Target("cortex-m7"))))
+        return len(list(Depthwise(always=True).candidates([work], Target("cortex-m7"))))
 
     assert found((6, 6, 8)) > 1
     assert found((6, 6, 6)) == 0  # no group of four
@@ -190,4 +190,4 @@ def test_rows_of_pairs_are_for_groups_of_four_channels_that_windows_meet() -> No
 
 def test_kernels_wider_than_the_registers_are_refused() -> None:
     work = random_depthwise(np.random.default_rng(1), (12, 12, 2), (3, 9), (1, 1), (0,) * 4)
-    assert not list(Depthwise().candidates([work], Target("cortex-m7")))
+    assert not list(Depthwise(always=True).candidates([work], Target("cortex-m7")))

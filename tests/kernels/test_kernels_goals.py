@@ -74,7 +74,7 @@ def _depthwise_goals() -> list[Goal]:
             for size in every if kernel == 3 else every[::6]:
                 held = 2.35 if (kernel, size) == (3, (6, 6, 128)) else None
                 name = f"depthwise {kernel}x{kernel} stride {stride}, {'x'.join(map(str, size))}"
-                found.append(Goal(name, Depthwise(), _depthwise(size, kernel, stride), goal, held))
+                found.append(Goal(name, Depthwise(always=True), _depthwise(size, kernel, stride), goal, held))
     return found
 
 

@@ -18,7 +18,8 @@ from tinyhil.harness.engine import Options
 from tinyhil.harness.model.graph import Graph
 from tinyhil.harness.model.tflite_reader import load_tflite
 from tinyhil.harness.tinyengine import schedule_graph
-from tinyhil.harness.tinyengine.choose import LONGEST, chain_works, is_chain, lifetimes
+from tinyhil.harness.tinyengine.chains import chain_works, is_chain
+from tinyhil.harness.tinyengine.choose import LONGEST, lifetimes
 from tinyhil.harness.tinyengine.kernel import Target
 from tinyhil.harness.tinyengine.lowering import lower
 from tinyhil.harness.tinyengine.passes import optimise

@@ -19,7 +19,7 @@ from tinyhil.harness.model.graph import Activation, Graph
 from tinyhil.harness.model.tflite_reader import load_tflite
 from tinyhil.harness.tinyengine import TinyEngine, schedule_graph
 from tinyhil.harness.tinyengine.block import Block
-from tinyhil.harness.tinyengine.choose import chain_works
+from tinyhil.harness.tinyengine.chains import chain_works
 from tinyhil.harness.tinyengine.emit import emit
 from tinyhil.harness.tinyengine.kernel import Target
 from tinyhil.harness.tinyengine.lowering import lower

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from test_blocks import assert_exact, sources_of
 
 from tinyhil.harness.model.graph import Activation, Graph
-from tinyhil.harness.tinyengine.choose import chain_works
+from tinyhil.harness.tinyengine.chains import chain_works
 from tinyhil.harness.tinyengine.kernel import Candidate, Target
 from tinyhil.harness.tinyengine.kernels import all_kernels
 from tinyhil.harness.tinyengine.lowering import Program, lower

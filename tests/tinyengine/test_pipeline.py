@@ -16,7 +16,7 @@ from tinyhil.harness.boards import get_board
 from tinyhil.harness.engine import Options
 from tinyhil.harness.model.graph import Activation, Graph
 from tinyhil.harness.tinyengine import schedule_graph
-from tinyhil.harness.tinyengine.choose import chain_works
+from tinyhil.harness.tinyengine.chains import chain_works
 from tinyhil.harness.tinyengine.columns import columns_of
 from tinyhil.harness.tinyengine.kernel import Target
 from tinyhil.harness.tinyengine.lowering import lower

@@ -36,8 +36,10 @@ def planned_features(layer: PlannedLayer, caches: Caches) -> Mapping[str, float]
             _gemm_lines(found, layer, caches)
     else:
         for part in layer.parts:
-            for what, count in (("macs", part.macs), ("inputs", part.bytes_in), ("outputs", part.bytes_out)):
-                found[f"{name} {part.kind} {what}"] = count
+            found[f"{name} {part.kind} macs"] = part.macs
+            if part.kind is not Kind.DEPTHWISE:  # its loops are as the engine counts them
+                found[f"{name} {part.kind} inputs"] = part.bytes_in
+                found[f"{name} {part.kind} outputs"] = part.bytes_out
     return found
 
 

@@ -173,9 +173,25 @@ def _table(path: Path) -> dict[str, Any]:
 
 
 def get_board(name: str) -> Board:
-    """The board kind called `name`; UsageError lists the known ones."""
+    """The board kind called `name`, or that of one's own file where `name` ends in `.toml`; UsageError lists
+    the known ones."""
+    boards = all_boards()
+    if name.endswith(".toml"):
+        return _own_board(Path(name), boards)
     try:
-        return all_boards()[name]
+        return boards[name]
     except KeyError:
-        known = ", ".join(all_boards())
-        raise UsageError(f"unknown board {name!r}; known are {known} (docs/boards.md: adding one)") from None
+        known = ", ".join(boards)
+        raise UsageError(
+            f"unknown board {name!r}; known are {known}, or the path of a .toml file of your own"
+            " (docs/boards.md: adding one)"
+        ) from None
+
+
+def _own_board(path: Path, known: Mapping[str, Board]) -> Board:
+    if not path.is_file():
+        raise UsageError(f"{path}: no such board file; the known boards have names: {', '.join(known)}")
+    board = parse_board(path.stem, _table(path))
+    if known.get(board.name, board) != board:  # their results would look like one board's
+        raise UsageError(f"{path}: {board.name} is another board already; give the file a name of its own")
+    return board

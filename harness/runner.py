@@ -86,6 +86,7 @@ class Runner:
     def measure(self, case: Case) -> Measurement:
         """One case, measured and stored. A BenchError is raised: nothing was learned of the network.
         Every other trouble is the record's `error`."""
+        _ = self.store  # one that cannot be written is told of before the work, not after it
         target = self.target(case.board)
         try:
             firmware = self.firmware(case)

@@ -106,6 +106,20 @@ def test_an_unknown_board_is_refused_with_the_known_ones() -> None:
         get_board("stm32f999")
 
 
+def test_a_board_file_of_ones_own_is_taken_by_its_path_and_named_after_it(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text(
+        (boards_folder() / "stm32f412.toml").read_text().replace("clock_hz = 100", "clock_hz = 84")
+    )
+    board = get_board(str(mine))
+    assert (board.name, board.clock_hz) == ("mine", 84_000_000)
+    assert get_board(str(boards_folder() / "stm32f412.toml")) == get_board("stm32f412")
+    with pytest.raises(UsageError, match="no such board file"):
+        get_board(str(tmp_path / "other.toml"))
+    with pytest.raises(UsageError, match="stm32f412 is another board already"):
+        get_board(str(mine.rename(tmp_path / "stm32f412.toml")))
+
+
 @pytest.mark.parametrize("key", ["title", "core", "clock_hz", "flash", "ram"])
 def test_a_missing_key_is_named(key: str) -> None:
     table = tomllib.loads((boards_folder() / "stm32f746.toml").read_text())

@@ -111,11 +111,13 @@ def _peer(row: Row, engine: str, value: Callable[[Reference], int | None]) -> tu
     return figure, _text(figure) + mark
 
 
-def _text(value: int | None) -> str:
-    return "-" if value is None else f"{value:,}"
+def _text(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
-def _against(value: int | None, bar: float | None) -> str:
+def _against(value: float | None, bar: float | None) -> str:
     if value is None or bar is None:
         return ""
     return "ok" if value <= bar else f"miss by {value / bar - 1:.1%}"
@@ -126,28 +128,31 @@ def _name(row: Row) -> str:
 
 
 def speed_lines(board: Board, rows: Sequence[Row]) -> list[str]:
-    """Instructions of the default plan beside the peers' and the bar, which is Cortex-M7's."""
+    """Instructions of the default plan beside the peers' and the bar, which is Cortex-M7's; its estimated
+    milliseconds beside the best published ones."""
     lines = [
-        f"speed on {board.title}, instructions counted, default plan",
+        f"speed on {board.title}, instructions counted, milliseconds estimated, default plan",
         f"{'network':<32}{'MACs':>12}{'CMSIS-NN':>14}{'TinyEngine (MIT)':>22}{'bar':>12}{'ours':>13}"
-        f"{'estimated':>12}  verdict",
+        f"{'published':>11}{'ours':>9}  verdict",
     ]
     for row in rows:
         _, cmsis = _peer(row, "cmsis-nn", lambda r: r.instructions)
         _, old = _peer(row, "tinyengine (MIT)", lambda r: r.instructions)
         bar = BARS["instructions"].get(row.network.name) if row.board.core == "cortex-m7" else None
         ours = row.speed.instructions if row.speed else None
+        best, time = BARS["milliseconds"].get(row.board.name, {}).get(row.network.name), _time(row.speed)
+        verdict = ", ".join(filter(None, (_against(ours, bar), _against(time, best))))
         lines.append(
-            f"{_name(row):<32}{row.network.graph.total_macs:>12,}{cmsis:>14}{old:>22}"
-            f"{_text(bar):>12}{_text(ours):>13}{_time(row.speed):>12}  {_against(ours, bar)}"
+            f"{_name(row):<32}{row.network.graph.total_macs:>12,}{cmsis:>14}{old:>22}{_text(bar):>12}"
+            f"{_text(ours):>13}{_text(best):>11}{_text(time):>9}  {verdict}"
         )
     return lines
 
 
-def _time(record: Measurement | None) -> str:
+def _time(record: Measurement | None) -> float | None:
     if record is None or record.cycles_est is None:
-        return "-"
-    return f"{1e3 * record.cycles_est.value / record.clock_hz:.4g} ms"
+        return None
+    return 1e3 * record.cycles_est.value / record.clock_hz
 
 
 def memory_lines(board: Board, rows: Sequence[Row]) -> list[str]:

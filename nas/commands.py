@@ -116,7 +116,7 @@ def parse_numbers(text: str) -> list[float]:
 )
 @click.option(
     "--at-flash",
-    default="64KiB,96KiB",
+    default="96KiB,128KiB",
     show_default=True,
     help="With --figures: where 8 and 4 bits are compared.",
 )

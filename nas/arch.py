@@ -19,6 +19,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import NoReturn
 
 from tinyhil.errors import UsageError
@@ -139,8 +140,13 @@ class Layer:
         return same_pads((size.height, size.width), (kernel, kernel), (stride, stride))
 
 
-def layers(arch: Arch) -> Iterator[Layer]:
+@lru_cache(maxsize=4096)  # several questions are asked of each network of a search
+def layers(arch: Arch) -> tuple[Layer, ...]:
     """The layers of `arch` in execution order: the one home of its geometry."""
+    return tuple(_layers(arch))
+
+
+def _layers(arch: Arch) -> Iterator[Layer]:
     size = strided(arch.resolution, arch.stem_stride)
     yield Layer(
         "stem", Kind.CONV, 3, arch.stem_stride, arch.channels, arch.stem, arch.resolution, size, relu6=True

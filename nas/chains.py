@@ -51,6 +51,7 @@ class Chains:
         self._engine = Engine(conditions)
         self._short: dict[str, int] = {}  # a spot -> a short name for it
         self._known: dict[tuple[int, ...], Found] = {}
+        self._kept: set[str] = set()  # in the store, or about to be
         self._rows: dict[tuple[int, tuple[int, ...]], list[Option]] = {}  # by place: what starts at a layer
 
     def __len__(self) -> int:
@@ -58,7 +59,7 @@ class Chains:
 
     def table(self, arch: Arch) -> list[Sequence[Option]]:
         """The options of each layer of `arch`, of all chains that start with it."""
-        every = tuple(layers(arch))
+        every = layers(arch)
         names = self._names(spots(every))
         ends = spans(every, self.conditions.longest)
         keys = [(first, tuple(names[first : after[-1]])) for first, after in enumerate(ends)]
@@ -71,7 +72,7 @@ class Chains:
         seen: set[str] = set()
         tasks = []
         for arch in archs:
-            every = tuple(layers(arch))
+            every = layers(arch)
             texts = spots(every)
             names = self._names(texts)
             rows = {
@@ -85,6 +86,15 @@ class Chains:
                 seen |= fresh.keys()
                 tasks.append(Task(arch, fresh))
         return tasks
+
+    def missing(self, archs: Iterable[Arch]) -> list[Task]:
+        """The chains of `archs` that neither memory nor the store has; each is told once."""
+        tasks = self.unknown(archs)
+        texts = [text for task in tasks for text in task.spans if text not in self._kept]
+        gone = set(texts) - (self.store.known(texts) if self.store is not None else set())
+        self._kept.update(texts)
+        left = [Task(task.arch, {t: s for t, s in task.spans.items() if t in gone}) for task in tasks]
+        return [task for task in left if task.spans]
 
     def learn(self, tasks: Sequence[Task]) -> None:
         """Know the chains of `tasks`: read them from the store, or ask the engine and keep the answers."""

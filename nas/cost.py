@@ -39,7 +39,7 @@ def tinyengine_2022_ram(arch: Arch) -> int:
 
     In-place peak, the larger of the two scratch buffers, and the stem's re-ordered kernel.
     """
-    every = tuple(layers(arch))
+    every = layers(arch)
     channel = max(
         (
             2 * (layer.size_in.height + layer.kernel - 1) * (layer.size_in.width + layer.kernel - 1)

@@ -26,7 +26,7 @@ from tinyhil.nas.planning import EngineNeeds, Planned
 from tinyhil.nas.prices import Conditions
 
 MOST = 8  # workers: more only wait for the store, and cost a start each
-_PART = 8  # networks that a worker plans at a time
+_PART = 4  # networks that a worker plans at a time
 
 
 class ProcessCrew:

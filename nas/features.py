@@ -78,7 +78,7 @@ def baseline_macs(arch: Arch) -> Vector:
 
 def baseline_macs_elements(arch: Arch) -> Vector:
     """MACs and elements written: the two-term model that the published tables fit to 1.5-4 %."""
-    every = tuple(layers(arch))
+    every = layers(arch)
     return np.array(
         [float(sum(layer.macs for layer in every)), float(sum(layer.bytes_out for layer in every))]
     )

@@ -217,7 +217,7 @@ def _cost(row: Measurement | LayerResult, unit: str) -> int | None:
 
 def _parts(arch: Arch, rows: Sequence[LayerResult], unit: str) -> Mapping[str, int]:
     """Cost per layer of `arch`, if the engine ran exactly these layers in this order; else nothing."""
-    every = list(layers(arch))
+    every = layers(arch)
     if [layer.macs for layer in every] != [row.macs for row in rows]:
         return {}
     costs = [_cost(row, unit) for row in rows]

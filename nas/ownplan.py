@@ -17,23 +17,18 @@ from tinyhil.harness.tinyengine.engine import schedule_graph
 from tinyhil.harness.tinyengine.lowering import Step
 from tinyhil.harness.tinyengine.work import ConvWork, DepthwiseWork
 from tinyhil.nas.arch import Arch, Layer, layers
-from tinyhil.nas.planning import Planned, PlannedLayer, flash_of
+from tinyhil.nas.planning import Planned, PlannedLayer, planned
 
 
 def plan_of(arch: Arch, graph: Graph, board: Board, options: Options | None = None) -> Planned | None:
     """The plan of `graph`, which is `arch` with weights, on `board`; None where the engine's passes left
     other layers than those of `arch`. Channels that they dropped as dead are dropped from the layers."""
     schedule = schedule_graph(graph, board, options or Options())
-    every, steps = tuple(layers(arch)), schedule.program.steps
+    every, steps = layers(arch), schedule.program.steps
     if len(every) != len(steps):
         return None
-    parts = [_as_run(layer, step) for layer, step in zip(every, steps, strict=True)]
-    rows = []
-    for layer in schedule.layers:
-        price = layer.choice.candidate
-        own = tuple(parts[step] for step in layer.choice.steps)
-        rows.append(PlannedLayer(price.kernel, price.instructions, price.flash, dict(price.shared), own))
-    return Planned(schedule.arena, flash_of(schedule), sum(layer.macs for layer in every), tuple(rows))
+    run = [_as_run(layer, step) for layer, step in zip(every, steps, strict=True)]
+    return planned([layer.choice for layer in schedule.layers], schedule.arena, every, run)
 
 
 def _as_run(layer: Layer, step: Step) -> Layer:
@@ -56,7 +51,7 @@ def plan_to_json(plan: Planned) -> dict[str, Any]:
 
 def plan_from_json(arch: Arch, table: Mapping[str, Any]) -> Planned:
     """What `plan_to_json` made of a plan of `arch`."""
-    every = tuple(layers(arch))
+    every = layers(arch)
     left = iter(every)
     rows = tuple(
         PlannedLayer(

@@ -15,7 +15,8 @@ from typing import Protocol
 from tinyhil.harness.boards import Board
 from tinyhil.harness.engine import Options
 from tinyhil.harness.tinyengine.choose import choices_of
-from tinyhil.harness.tinyengine.schedule import Schedule, arrange
+from tinyhil.harness.tinyengine.lowering import Program
+from tinyhil.harness.tinyengine.schedule import Choice, Schedule, arena_of, arrange
 from tinyhil.nas.arch import Arch, Layer, layers
 from tinyhil.nas.chains import Chains, Store, Task
 from tinyhil.nas.prices import Conditions, outline
@@ -103,13 +104,7 @@ class EngineNeeds:
         if self.crew is None or len(fresh) < MANY:
             return
         try:
-            tasks = self.chains.unknown(fresh)
-            store = self.chains.store
-            known = store.known([text for task in tasks for text in task.spans]) if store is not None else ()
-            rest = [{text: span for text, span in task.spans.items() if text not in known} for task in tasks]
-            self.crew.learn(
-                [Task(task.arch, spans) for task, spans in zip(tasks, rest, strict=True) if spans]
-            )
+            self.crew.learn(self.chains.missing(fresh))
             self._plans.update(zip(fresh, self.crew.plan(fresh), strict=True))
         except BrokenExecutor:  # one of its processes was killed: go on without it
             self.crew = None
@@ -117,15 +112,9 @@ class EngineNeeds:
     def plan(self, arch: Arch) -> Planned:
         """The engine's plan for `arch` in figures, worked out once."""
         if arch not in self._plans:
-            every = tuple(layers(arch))
-            schedule = self.schedule(arch)
-            rows = []
-            for layer in schedule.layers:
-                price = layer.choice.candidate
-                parts = tuple(every[step] for step in layer.choice.steps)
-                rows.append(PlannedLayer(price.kernel, price.instructions, price.flash, price.shared, parts))
-            macs = sum(layer.macs for layer in every)
-            self._plans[arch] = Planned(schedule.arena, flash_of(schedule), macs, tuple(rows))
+            choices = self._choices(arch)
+            arena = arena_of(self._outline(arch), choices, self._overlap)
+            self._plans[arch] = planned(choices, arena, layers(arch))
         return self._plans[arch]
 
     def forget_plans(self) -> None:
@@ -134,20 +123,40 @@ class EngineNeeds:
 
     def schedule(self, arch: Arch) -> Schedule:
         """The engine's plan for `arch`."""
-        every = tuple(layers(arch))
+        return arrange(self._outline(arch), self._choices(arch), self._overlap)
+
+    @property
+    def _overlap(self) -> bool:
+        return "overlap" not in self.options.disabled
+
+    def _outline(self, arch: Arch) -> Program:
+        every = layers(arch)
+        return outline(every, [None] * len(every))
+
+    def _choices(self, arch: Arch) -> list[Choice]:
         budget = 1 << 40 if self.board.is_native else self.board.ram.size
-        choices = choices_of(self.chains.table(arch), self.options.prefer, budget)
-        program = outline(every, [None] * len(every))
-        return arrange(program, choices[0], "overlap" not in self.options.disabled)
+        return choices_of(self.chains.table(arch), self.options.prefer, budget)[0]
 
 
 def _plan_alone(plan: Planned) -> tuple[int, int]:
     return plan.arena, plan.flash
 
 
-def flash_of(schedule: Schedule) -> int:
-    """Bytes of code and constants of the plan; helpers that layers share count once."""
-    candidates = [layer.choice.candidate for layer in schedule.layers]
+def planned(
+    choices: Sequence[Choice], arena: int, every: Sequence[Layer], run: Sequence[Layer] | None = None
+) -> Planned:
+    """A plan of the layers `every` in figures; `run` are those that are left of them where it is not all."""
+    rows = []
+    for choice in choices:
+        price = choice.candidate
+        parts = tuple((run or every)[step] for step in choice.steps)
+        rows.append(PlannedLayer(price.kernel, price.instructions, price.flash, dict(price.shared), parts))
+    return Planned(arena, flash_of(choices), sum(layer.macs for layer in every), tuple(rows))
+
+
+def flash_of(choices: Sequence[Choice]) -> int:
+    """Bytes of code and constants of a plan; helpers that layers share count once."""
+    candidates = [choice.candidate for choice in choices]
     shared: dict[str, int] = {}
     for candidate in candidates:
         shared.update(candidate.shared)

@@ -125,7 +125,7 @@ class Engine:
 
     def __call__(self, arch: Arch, wanted: Sequence[Span]) -> list[Found]:
         """The options of some chains of `arch`, in order."""
-        every = tuple(layers(arch))
+        every = layers(arch)
         names = spots(every)
         if any(name not in self._works for name in names):
             self._learn(arch, names)

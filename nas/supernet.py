@@ -65,7 +65,7 @@ class SuperNet(nn.Module):
         for name, layer in named_layers(largest):
             if has_bn(layer):
                 self.shared[name] = Shared(layer, kernels if transform else ())
-        dense = list(layers(largest))[-1]
+        dense = layers(largest)[-1]
         self.fc = nn.Linear(dense.cin, dense.cout)
 
     def forward(self, x: torch.Tensor, arch: Arch) -> torch.Tensor:

@@ -49,7 +49,7 @@ class Net(nn.Module):
     def __init__(self, arch: Arch) -> None:
         super().__init__()
         self.arch = arch
-        self.plan = tuple(layers(arch))
+        self.plan = layers(arch)
         self.convs = nn.ModuleDict({key(layer): ConvBN(layer) for layer in self.plan if has_bn(layer)})
         last = self.plan[-1]
         self.fc = nn.Linear(last.cin, last.cout)

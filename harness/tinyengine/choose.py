@@ -111,6 +111,7 @@ def shortest(table: Sequence[Sequence[Option]], budget: int, per_byte: int) -> l
 
 
 Costs = list[list[int]]  # of each option of a table, in instructions
+_NONE = 1 << 62  # what a path costs where there is none
 
 
 def costs_of(
@@ -136,15 +137,19 @@ class Paths:
     """
 
     def __init__(self, table: Sequence[Sequence[Option]], costs: Costs) -> None:
-        self._table, self._costs = table, costs
-        self._best: list[tuple[int, int] | None] = [None] * len(table) + [(0, 0)]  # cost, then scratch
-        self._taken: list[Option | None] = [None] * len(table)
+        # Tuples, as this is what planning spends its time on: memory, after, cost, scratch, place.
+        self._rows = [
+            [(o.memory, o.after, cost, o.scratch, at) for at, (o, cost) in enumerate(zip(here, row, strict=True))]
+            for here, row in zip(table, costs, strict=True)
+        ]
+        self._table = table
+        self._best = [(_NONE, 0)] * len(table) + [(0, 0)]  # cost, then scratch
+        self._taken = [-1] * len(table)
         self._budget: int | None = None
 
     @property
     def cost(self) -> int:
         """What the path found last costs."""
-        assert self._best[0] is not None
         return self._best[0][0]
 
     def within(self, budget: int) -> list[Option] | None:
@@ -155,27 +160,23 @@ class Paths:
         best, taken, count = self._best, self._taken, len(self._table)
         changed = [False] * (count + 1)
         for first in range(count - 1, -1, -1):
-            had = taken[first]
-            if begun and (had is None or (had.memory <= budget and not changed[had.after])):
+            row = self._rows[first]
+            if begun and (had := taken[first]) >= 0 and row[had][0] <= budget and not changed[row[had][1]]:
                 continue
-            here = found = None
-            for option, cost in zip(self._table[first], self._costs[first], strict=True):
-                if option.memory > budget or (rest := best[option.after]) is None:
-                    continue
-                total = cost + rest[0]
-                if here is None or total <= here[0]:
-                    both = (total, option.scratch + rest[1])
-                    if here is None or both < here:
-                        here, found = both, option
-            changed[first] = here != best[first]
-            best[first], taken[first] = here, found
-        if best[0] is None:
+            least, narrow, found = _NONE, 0, -1
+            for memory, after, cost, scratch, at in row:
+                if memory <= budget:
+                    rest, beside = best[after]
+                    total = cost + rest
+                    if total < least or (total == least and scratch + beside < narrow):
+                        least, narrow, found = total, scratch + beside, at
+            changed[first] = (least, narrow) != best[first]
+            best[first], taken[first] = (least, narrow), found
+        if best[0][0] == _NONE:
             return None
         path: list[Option] = []
-        while (at := path[-1].after if path else 0) < count:
-            option_at = taken[at]
-            assert option_at is not None
-            path.append(option_at)
+        while (first := path[-1].after if path else 0) < count:
+            path.append(self._table[first][taken[first]])
         return path
 
 

@@ -134,7 +134,7 @@ def plan(requests: Sequence[Request], overlaps: Sequence[Overlap] = (), effort: 
     if not requests:
         return Placement((), 0, 0)
     conflicts, low = conflicts_of(requests, overlaps), lower_bound(requests, overlaps)
-    best = min((_one_by_one(conflicts, order) for order in _orders(requests)), key=conflicts.arena)
+    best = _first_try(conflicts, requests, low)
     left, target = effort, low  # the bound is often met
     tried = low - 1  # arenas up to here are excluded, or too hard to decide
     while target < conflicts.arena(best) and left > 0:
@@ -153,6 +153,16 @@ def plan(requests: Sequence[Request], overlaps: Sequence[Overlap] = (), effort: 
             best = found
         target = (tried + conflicts.arena(best) + 1) // 2
     return Placement(tuple(best), conflicts.arena(best), low)
+
+
+def _first_try(conflicts: Conflicts, requests: Sequence[Request], bound: int) -> list[int]:
+    """The best of the usual orders, the first one where one meets the bound."""
+    found = []
+    for order in _orders(requests):
+        found.append(_one_by_one(conflicts, order))
+        if conflicts.arena(found[-1]) <= bound:
+            break
+    return min(found, key=conflicts.arena)
 
 
 def _swapped(conflicts: Conflicts, best: list[int], bound: int, swaps: int) -> list[int]:

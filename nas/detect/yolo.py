@@ -68,7 +68,7 @@ def detector_arch(arch: Arch, head: Head) -> Arch:
 
 def grid_size(arch: Arch) -> Size:
     """Rows and columns of cells."""
-    return list(layers(arch))[-1].size_out
+    return layers(arch)[-1].size_out
 
 
 @dataclass(frozen=True, eq=False)

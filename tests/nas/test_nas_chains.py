@@ -58,7 +58,7 @@ def test_chains_of_one_text_have_the_same_options_in_every_network() -> None:
 
 
 def test_no_chain_goes_over_a_tensor_that_an_addition_reads_again() -> None:
-    every = tuple(layers(parse("r8 c1 | s8 k3e2 | k3e2:16/2 | fc4")))
+    every = layers(parse("r8 c1 | s8 k3e2 | k3e2:16/2 | fc4"))
     names = [layer.name for layer in every]
     ends = dict(zip(names, spans(every, 4), strict=True))
     assert [names[after - 1] for after in ends["stem"]] == ["stem"], "the block adds the stem's output"

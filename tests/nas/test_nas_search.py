@@ -38,7 +38,7 @@ def record(arch: Arch, **changes: object) -> Measurement:
 def test_the_best_kind_of_run_time_is_taken_and_named() -> None:
     arch = architecture("digits")
     counted = measured_from(arch, record(arch))
-    assert (counted.unit, counted.sample.total) == ("instructions", 7 * len(list(layers(arch))))
+    assert (counted.unit, counted.sample.total) == ("instructions", 7 * len(layers(arch)))
     assert (counted.ram, counted.planned, counted.flash) == (1200, 1100, 5000)
     assert set(counted.sample.parts) == {layer.name for layer in layers(arch)}
     estimated = record(arch, cycles_est=Estimate(900.4, 800.0, 1000.0, "m7"))

@@ -200,7 +200,7 @@ def test_zero_is_exact_and_the_range_is_covered(one: float, other: float) -> Non
 
 def test_a_dead_channel_and_a_huge_bias_survive_quantisation() -> None:
     arch = parse("r4 c1 | s2/1 | fc2")
-    layer = next(iter(layers(arch)))
+    layer = layers(arch)[0]
     kernel = np.zeros((2, 3, 3, 1))
     kernel[1] = 1e-6
     weight, bias = quantize_weights(layer, Weights(kernel, np.array([0.5, 1e6])), 0.02)

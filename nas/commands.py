@@ -233,16 +233,15 @@ def search(
     def say(text: str) -> None:
         click.echo(text, err=True)
 
-    effort = effort_for(request) if quick or not figures else None
+    effort = effort_for(request)
     with open_workers(executor, jobs) as workers:
         if figures:
             rates, flashes = parse_numbers(fps), [parse_size(text) for text in at_flash.split(",")]
             paths = trained_figures(request, rates, flashes, seeds, folder, workers, say, effort)
         elif seeds > 1:
-            assert effort is not None
             paths = seeds_compared(request, seeds, folder, workers, say, effort)
         else:
-            run_search(request, folder, workers, say)
+            run_search(request, folder, workers, say, effort)
             paths = [folder / "card.md"]
     for path in paths:
         click.echo(path.read_text() if path.suffix == ".md" else path)

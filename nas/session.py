@@ -98,7 +98,7 @@ def run_search(
     folder: Path,
     workers: Workers,
     say: Say,
-    effort: Effort | None = None,
+    effort: Effort,
     shared: Path | None = None,
 ) -> list[Delivered]:
     """The whole search, and its winner delivered beside scaled MobileNetV2 and random search. Several
@@ -106,7 +106,7 @@ def run_search(
     started = time.monotonic()
     data = load(request.data)
     family, widths, resolutions = family_for(data)
-    effort, device = effort or effort_for(request), pick_device(request.device)
+    device = pick_device(request.device)
     form = request.form
     folder.mkdir(parents=True, exist_ok=True)
 

@@ -20,12 +20,10 @@ from tinyhil.harness.boards import get_board
 from tinyhil.harness.sweep.workers import Workers
 from tinyhil.nas.datasets import load
 from tinyhil.nas.deliver import Form
-from tinyhil.nas.evolution import Settings
 from tinyhil.nas.figures import axes_of
 from tinyhil.nas.search import Effort, Say
 from tinyhil.nas.session import Request, run_search
 from tinyhil.nas.space import NothingFits
-from tinyhil.nas.supertrain import SuperRecipe
 
 NETWORKS = ("winner", "random", "mobilenetv2")
 STUDENT = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833)  # 90 %, two-sided, 1..9 degrees
@@ -111,15 +109,6 @@ def seeded(effort: Effort, seed: int) -> Effort:
     return replace(
         effort, seed=seed, training=replace(effort.training, seed=seed),
         evolution=replace(effort.evolution, seed=seed),
-    )  # fmt: skip
-
-
-def brief(epochs: int = 8) -> Effort:
-    """Less than a search takes by default: a study has many of them."""
-    return Effort(
-        stage1=8, minimum=2, spaces=2, measured=8, held_out=3, pool=60,
-        training=SuperRecipe(largest=3, epochs=epochs, subnets=3, shift=1, rate=0.1),
-        evolution=Settings(16, 6, 6, 6, generations=5), finalists=2, tuning=12, narrowing=4,
     )  # fmt: skip
 
 
@@ -262,7 +251,7 @@ def labelled(request: Request, seeds: int) -> str:
 
 def trained_figures(
     request: Request, rates: Sequence[float], flashes: Sequence[int], seeds: int, folder: Path,
-    workers: Workers, say: Say, effort: Effort | None = None,
+    workers: Workers, say: Say, effort: Effort,
 ) -> list[Path]:  # fmt: skip
     """The paper's figures that need training, on the request's data and labelled with it: accuracy under
     frame rates, and eight bits against four at equal flash. Each as .svg, .csv and .md in `folder`."""
@@ -279,7 +268,7 @@ def trained_figures(
         ("frame-rates", "accuracy under frame rates", by_rate),
         ("equal-flash", "eight and four bits at equal flash", by_flash),
     ):
-        run = Searches(folder, effort or brief(), workers, say, share=True)
+        run = Searches(folder, effort, workers, say, share=True)
         rows = ask(run)
         paths += keep(rows, folder, name, f"{title}: {how}", run.missing)
         paths.append(draw(rows, folder / f"{name}.svg", f"{title}: {how}"))

@@ -139,7 +139,7 @@ class Paths:
     def __init__(self, table: Sequence[Sequence[Option]], costs: Costs) -> None:
         # Tuples, as this is what planning spends its time on: memory, after, cost, scratch, place.
         self._rows = [
-            [(o.memory, o.after, cost, o.scratch, at) for at, (o, cost) in enumerate(zip(here, row, strict=True))]
+            [(o.memory, o.after, row[at], o.scratch, at) for at, o in enumerate(here)]
             for here, row in zip(table, costs, strict=True)
         ]
         self._table = table

@@ -18,9 +18,10 @@ from tinyhil.harness.sweep.workers import Workers
 from tinyhil.nas import study
 from tinyhil.nas.commands import parse_numbers, search
 from tinyhil.nas.deliver import INT8, Form
+from tinyhil.nas.search import Effort
 from tinyhil.nas.session import Request
 from tinyhil.nas.space import NothingFits
-from tinyhil.nas.study import FREE, Case, Row, apart, brief, draw, equal_flash, frame_rates, keep, table
+from tinyhil.nas.study import FREE, Case, Row, apart, draw, equal_flash, frame_rates, keep, table
 
 REQUEST = Request(
     "nucleo-l4r5zi", "tinyengine", "digits", 65536, 262144, 5.0, None, seed=3, quick=True, emulate=True
@@ -114,7 +115,7 @@ def test_a_search_that_has_ended_is_not_begun_again_unless_something_else_is_ask
 
     monkeypatch.setattr(study, "run_search", straw)
     workers = cast(Workers, None)
-    for effort in (brief(), brief(), brief(9)):
+    for effort in (Effort(), Effort(), Effort(tuning=9)):
         run = study.Searches(tmp_path, effort, workers, lambda text: None, share=True)
         found = run(Case("64 KiB, int8", REQUEST), 2)
     assert found == [Row("64 KiB, int8", 2, "winner", 0.5, 7, "cycles_est", 1, 2, 3, "", "r8")]
@@ -131,7 +132,7 @@ def test_a_budget_that_nothing_fits_is_told_and_the_others_go_on(
 
     monkeypatch.setattr(study, "run_search", straw)
     paths = study.trained_figures(
-        REQUEST, (5,), (65536,), 1, tmp_path, cast(Workers, None), lambda text: None, brief()
+        REQUEST, (5,), (65536,), 1, tmp_path, cast(Workers, None), lambda text: None, Effort()
     )
     assert {path.suffix for path in paths} == {".csv", ".md", ".svg"}
     said = (tmp_path / "frame-rates.md").read_text()

@@ -126,7 +126,7 @@ def learn(
     sizes = CodeSizes(
         helpers=helpers,
         ratios={kind: float(np.mean(values)) for kind, values in ratios.items()},
-        own={kind: float(np.median(values)) for kind, values in sizes_of.items()},
+        own={kind: float(np.mean(values)) for kind, values in sizes_of.items()},
         base=(base[0], base[1], base[2]),
         blocks=_prices(blocks, loop_sizes),
         unforeseen=0.0,

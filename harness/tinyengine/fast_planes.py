@@ -26,6 +26,14 @@ def plane_rows(work: DepthwiseWork, tile: int) -> int:
     return (tile - 1) * work.strides[0] + work.kernel[0]
 
 
+def roundest(least: int, most: int) -> int:
+    """The multiple of the largest power of two in [least, most]."""
+    step = 1
+    while -(-least // (2 * step)) * 2 * step <= most and step < 1 << 31:
+        step *= 2
+    return -(-least // step) * step
+
+
 @cache
 def _tile_cost(tile: DepthwiseTile) -> tuple[int, int]:
     """Instructions per channel, bytes of code."""
@@ -117,12 +125,13 @@ class FastPlanes:
     @cached_property
     def _common_addend(self) -> int | None:
         """Where all addends lie within a byte of each other (as proven recipes do), the byte of the last
-        packed word that no tap uses can hold the difference to this one."""
+        packed word that no tap uses can hold the difference to this one: the roundest that serves, so that
+        layers of a shape, whose addends differ by little, share their loops."""
         low, high = int(self._addends.min()), int(self._addends.max())
         tile = self._variants[self.tile]
         singles = len(tile.taps.singles) * (tile.kernel[0] if tile.resident else 1)
         spare = tile.kernel[1] % 2 == 1 and self.bits == 8 and (self._lanes % 2 == 1 or singles % 2 == 1)
-        return low + 128 if spare and high - low < 256 else None
+        return roundest(high - 127, low + 128) if spare and high - low < 256 else None
 
     @cached_property
     def _stream(self) -> npt.NDArray[np.int32]:

@@ -27,6 +27,7 @@ from tinyhil.harness.tinyengine.asm.depthwise_shape import Taps
 from tinyhil.harness.tinyengine.asm.pair_taps import lanes_of, uses_of
 from tinyhil.harness.tinyengine.block import Block, BlockCandidate
 from tinyhil.harness.tinyengine.depthwise import Depthwise
+from tinyhil.harness.tinyengine.fast_planes import roundest
 from tinyhil.harness.tinyengine.kernel import Candidate, Target
 from tinyhil.harness.tinyengine.work import DepthwiseWork, Requant
 
@@ -186,6 +187,16 @@ def test_rows_of_pairs_are_for_groups_of_four_channels_that_windows_meet() -> No
     assert found((6, 6, 6)) == 0  # no group of four
     assert found((6, 6, 8), many=2) == 0
     assert found((6, 6, 8), pads=(3, 0, 0, 0)) == 0  # the first row of outputs reads padding only
+
+
+@given(st.integers(-(1 << 31), (1 << 31) - 256), st.integers(0, 255))
+def test_the_roundest_number_of_a_range_divides_by_most(least: int, span: int) -> None:
+    def round_by(number: int) -> int:
+        return number & -number if number else 1 << 31
+
+    found = roundest(least, least + span)
+    assert least <= found <= least + span
+    assert all(round_by(number) <= round_by(found) for number in range(least, least + span + 1))
 
 
 def test_kernels_wider_than_the_registers_are_refused() -> None:

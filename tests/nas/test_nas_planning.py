@@ -8,8 +8,11 @@ import pytest
 
 from tinyhil.harness.boards import get_board
 from tinyhil.harness.engine import Options
-from tinyhil.harness.tinyengine.engine import schedule_graph
+from tinyhil.harness.tinyengine.engine import TinyEngine, schedule_graph
 from tinyhil.nas import cost
+from tinyhil.nas.arch import parse
+from tinyhil.nas.codesize import is_block, loops_of
+from tinyhil.nas.ownplan import plan_of
 from tinyhil.nas.planning import EngineNeeds, flash_of
 from tinyhil.nas.size import Size
 from tinyhil.nas.space import Family, grid
@@ -89,3 +92,15 @@ def test_a_plan_without_weights_has_no_code(needs: EngineNeeds) -> None:
     candidate = needs.schedule(architecture("digits")).layers[0].choice.candidate
     with pytest.raises(TypeError, match="without weights"):
         candidate.emit("layer0")
+
+
+def test_layers_of_one_shape_share_their_loops_though_their_weights_differ() -> None:
+    arch = parse(
+        "r20 c1 w0.9 | s16 k3e1:8 | k7e6:16/2 k3e3 | k5e4:24/2 k5e4 k3e3 | k3e3:40 k7e6 | k7e6:56 | fc10"
+    )
+    graph = seeded_graph("net", arch)
+    plan = plan_of(arch, graph, BOARD)
+    assert plan is not None
+    shared = [name for name in TinyEngine().generate(graph, BOARD, Options()).files if "th_block" in name]
+    fused = [layer for layer in plan.layers if any(map(is_block, layer.shared or {}))]
+    assert len(shared) == len(loops_of(plan)) < len(fused)

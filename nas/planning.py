@@ -145,7 +145,7 @@ def _plan_alone(plan: Planned) -> tuple[int, int]:
 def planned(
     choices: Sequence[Choice], arena: int, every: Sequence[Layer], run: Sequence[Layer] | None = None
 ) -> Planned:
-    """A plan of the layers `every` in figures; `run` are the same as they run, where channels were dropped."""
+    """A plan of the layers `every` in figures; `run` are these as they run, where channels were dropped."""
     rows = []
     for choice in choices:
         price = choice.candidate

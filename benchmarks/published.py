@@ -21,8 +21,7 @@ from tinyhil.harness.measure import Case, Network
 from tinyhil.harness.runner import Runner
 from tinyhil.harness.settings import load_settings
 from tinyhil.harness.timing.estimate import estimate_segment, total
-from tinyhil.results.reference import load_references, references_for
-from tinyhil.results.reference.loader import PUBLISHED
+from tinyhil.results.reference import published_latencies
 
 SHOWN = 2
 
@@ -43,12 +42,8 @@ def estimated(runner: Runner, case: Case) -> str:
 
 def published(network: str, board: str) -> str:
     """The fastest engines that anybody published for this network on this board."""
-    fastest: dict[str, float] = {}
-    for row in references_for(network, load_references()):
-        if row.origin == PUBLISHED and row.board == board and row.latency_s is not None:
-            fastest[row.engine] = min(1000 * row.latency_s, fastest.get(row.engine, 1e9))
-    best = sorted(fastest.items(), key=lambda item: item[1])[:SHOWN]
-    return ", ".join(f"{milliseconds:.3g} {engine}" for engine, milliseconds in best) or "–"
+    best = sorted(published_latencies(network, board).items(), key=lambda item: item[1])[:SHOWN]
+    return ", ".join(f"{1000 * seconds:.3g} {engine}" for engine, seconds in best) or "–"
 
 
 def main() -> None:

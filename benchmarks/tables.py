@@ -28,7 +28,7 @@ from tinyhil.harness.settings import load_settings
 from tinyhil.nas import zoo
 from tinyhil.results.record import Measurement
 from tinyhil.results.reference.loader import PUBLISHED as PUBLISHED_ORIGIN
-from tinyhil.results.reference.loader import Reference, load_references, references_for
+from tinyhil.results.reference.loader import Reference, load_references, published_latencies, references_for
 
 LARGEST = "stm32h743"
 PUBLISHED = ("mcunet-in0", "mcunet-in1", "mcunet-in2", "mcunet-in3", "mcunet-in4")
@@ -140,7 +140,8 @@ def speed_lines(board: Board, rows: Sequence[Row]) -> list[str]:
         _, old = _peer(row, "tinyengine (MIT)", lambda r: r.instructions)
         bar = BARS["instructions"].get(row.network.name) if row.board.core == "cortex-m7" else None
         ours = row.speed.instructions if row.speed else None
-        best, time = BARS["milliseconds"].get(row.board.name, {}).get(row.network.name), _time(row.speed)
+        times = published_latencies(row.network.name, row.board.name).values()
+        best, time = min((1e3 * seconds for seconds in times), default=None), _time(row.speed)
         verdict = ", ".join(filter(None, (_against(ours, bar), _against(time, best))))
         lines.append(
             f"{_name(row):<32}{row.network.graph.total_macs:>12,}{cmsis:>14}{old:>22}{_text(bar):>12}"

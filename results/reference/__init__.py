@@ -3,6 +3,6 @@
 They are never stored among the measurements, never gated and never ratioed against them.
 """
 
-from tinyhil.results.reference.loader import Reference, load_references, references_for
+from tinyhil.results.reference.loader import Reference, load_references, published_latencies, references_for
 
-__all__ = ["Reference", "load_references", "references_for"]
+__all__ = ["Reference", "load_references", "published_latencies", "references_for"]

@@ -75,6 +75,15 @@ SAME = ({"te_vww", "mcunet-vww1"},)
 """Names of one network: TinyEngine ships mcunet-vww1 as vww.tflite."""
 
 
+def published_latencies(network: str, board: str) -> dict[str, float]:
+    """Engine -> the shortest time in seconds that was published for it with `network` on `board`."""
+    fastest: dict[str, float] = {}
+    for row in references_for(network, load_references()):
+        if row.origin == PUBLISHED and row.board == board and row.latency_s is not None:
+            fastest[row.engine] = min(row.latency_s, fastest.get(row.engine, row.latency_s))
+    return fastest
+
+
 def _reference(row: dict[str, str], source: dict[str, str]) -> Reference:
     def number(column: str, scale: float = 1.0) -> float | None:
         return round(float(row[column]) * scale, 9) if row.get(column) else None

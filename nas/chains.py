@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from tinyhil.harness.tinyengine.choose import Option
+from tinyhil.harness.tinyengine.choose import PER_BYTE
+from tinyhil.harness.tinyengine.paths import Row
 from tinyhil.nas.arch import Arch, layers
 from tinyhil.nas.prices import Conditions, Engine, Found, Span, spans, spots
 
@@ -52,12 +53,12 @@ class Chains:
         self._short: dict[str, int] = {}  # a spot -> a short name for it
         self._known: dict[tuple[int, ...], Found] = {}
         self._kept: set[str] = set()  # in the store, or about to be
-        self._rows: dict[tuple[int, tuple[int, ...]], list[Option]] = {}  # by place: what starts at a layer
+        self._rows: dict[tuple[int, tuple[int, ...]], Row] = {}  # by place: what starts at a layer
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def table(self, arch: Arch) -> list[Sequence[Option]]:
+    def table(self, arch: Arch) -> list[Row]:
         """The options of each layer of `arch`, of all chains that start with it."""
         every = layers(arch)
         names = self._names(spots(every))
@@ -110,12 +111,13 @@ class Chains:
     def _names(self, texts: Sequence[str]) -> list[int]:
         return [self._short.setdefault(text, len(self._short)) for text in texts]
 
-    def _row(self, first: int, key: tuple[int, ...]) -> Sequence[Option]:
+    def _row(self, first: int, key: tuple[int, ...]) -> Row:
         """The options of all chains that begin as `key` does, starting at layer `first`."""
         if (first, key) not in self._rows:
-            self._rows[first, key] = [
+            options = (
                 replace(option, first=first, after=first + option.after)
                 for after in range(1, len(key) + 1)
                 for option in self._known[key[:after]]
-            ]
+            )
+            self._rows[first, key] = Row(options, PER_BYTE[self.conditions.options.prefer])
         return self._rows[first, key]

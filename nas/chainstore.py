@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tinyhil.harness.settings import load_settings
-from tinyhil.harness.tinyengine.choose import Option
+from tinyhil.harness.tinyengine.paths import Option
 from tinyhil.nas.prices import Conditions, Found, Price
 
 T = TypeVar("T")

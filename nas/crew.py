@@ -7,6 +7,8 @@ first large question comes. They leave Ctrl-C to this process, and end with it, 
 
 from __future__ import annotations
 
+import atexit
+import gc
 import multiprocessing
 import os
 import signal
@@ -16,13 +18,14 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from tinyhil.harness.boards import Board
 from tinyhil.harness.engine import Options
 from tinyhil.nas.arch import Arch
 from tinyhil.nas.chains import Task
 from tinyhil.nas.chainstore import ChainStore
-from tinyhil.nas.planning import EngineNeeds, Planned
+from tinyhil.nas.planning import EngineNeeds, Planned, plan_from_json, plan_to_json
 from tinyhil.nas.prices import Conditions
 
 MOST = 8  # workers: more only wait for the store, and cost a start each
@@ -33,6 +36,7 @@ class ProcessCrew:
     """At most `workers` processes that plan for `board`, with the store in `folder`."""
 
     def __init__(self, board: Board, options: Options, folder: Path, workers: int) -> None:
+        self._workers = workers
         self._executor = ProcessPoolExecutor(
             workers, multiprocessing.get_context("spawn"), _begin, (board, options, folder)
         )
@@ -44,8 +48,10 @@ class ProcessCrew:
 
     def plan(self, archs: Sequence[Arch]) -> Iterable[Planned]:
         """The plans of networks whose chains the store knows, in order."""
-        parts = [archs[start : start + _PART] for start in range(0, len(archs), _PART)]
-        return (plan for plans in self._executor.map(_plan, parts) for plan in plans)
+        size = min(_PART, -(-len(archs) // self._workers))
+        parts = [archs[start : start + size] for start in range(0, len(archs), size)]
+        tables = (table for found in self._executor.map(_plan, parts) for table in found)
+        return map(plan_from_json, archs, tables)
 
     def close(self) -> None:
         """End the processes; what was not begun is dropped."""
@@ -80,6 +86,8 @@ _needs: EngineNeeds | None = None  # of a worker
 def _begin(board: Board, options: Options, folder: Path) -> None:
     global _needs
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.set_threshold(50_000)  # a worker keeps most of what it makes: looking through it often finds nothing
+    atexit.register(os._exit, 0)  # and does not take it apart at the end
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _needs = EngineNeeds(board, options, store=ChainStore(folder, Conditions(board.core, options)))
 
@@ -97,8 +105,8 @@ def _learn(task: Task) -> None:
     _needs.chains.learn([task])
 
 
-def _plan(archs: Sequence[Arch]) -> list[Planned]:
+def _plan(archs: Sequence[Arch]) -> list[dict[str, Any]]:
     assert _needs is not None
-    plans = [_needs.plan(arch) for arch in archs]
+    plans = [plan_to_json(_needs.plan(arch)) for arch in archs]
     _needs.forget_plans()
     return plans

@@ -33,8 +33,8 @@ from tinyhil.harness.sweep.workers import Workers
 from tinyhil.nas.arch import Arch, layers, parse
 from tinyhil.nas.codesize import Built, CodeSizes, learn
 from tinyhil.nas.latency import Sample
-from tinyhil.nas.ownplan import plan_from_json, plan_of, plan_to_json
-from tinyhil.nas.planning import Planned
+from tinyhil.nas.ownplan import plan_of
+from tinyhil.nas.planning import Planned, plan_from_json, plan_to_json
 from tinyhil.nas.zoo import seeded_graph
 from tinyhil.results.record import LayerResult, Measurement
 

@@ -6,9 +6,7 @@ Weights tip the choice of kernels in one network of six. Before there are any, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from tinyhil.harness.boards import Board
 from tinyhil.harness.engine import Options
@@ -17,7 +15,7 @@ from tinyhil.harness.tinyengine.engine import schedule_graph
 from tinyhil.harness.tinyengine.lowering import Step
 from tinyhil.harness.tinyengine.work import ConvWork, DepthwiseWork
 from tinyhil.nas.arch import Arch, Layer, layers
-from tinyhil.nas.planning import Planned, PlannedLayer, planned
+from tinyhil.nas.planning import Planned, planned
 
 
 def plan_of(arch: Arch, graph: Graph, board: Board, options: Options | None = None) -> Planned | None:
@@ -35,30 +33,3 @@ def _as_run(layer: Layer, step: Step) -> Layer:
     if not isinstance(step.work, ConvWork | DepthwiseWork):
         return layer
     return replace(layer, cin=step.work.x.channels, cout=step.work.y.channels)
-
-
-def plan_to_json(plan: Planned) -> dict[str, Any]:
-    """`plan` as plain data; of the architecture's layers in it only the channels."""
-    rows = [
-        {
-            "kernel": layer.kernel, "instructions": layer.instructions, "flash": layer.flash,
-            "shared": dict(layer.shared or {}), "channels": [[part.cin, part.cout] for part in layer.parts],
-        }
-        for layer in plan.layers
-    ]  # fmt: skip
-    return {"arena": plan.arena, "flash": plan.flash, "layers": rows}
-
-
-def plan_from_json(arch: Arch, table: Mapping[str, Any]) -> Planned:
-    """What `plan_to_json` made of a plan of `arch`."""
-    every = layers(arch)
-    left = iter(every)
-    rows = tuple(
-        PlannedLayer(
-            str(row["kernel"]), int(row["instructions"]), int(row["flash"]),
-            {str(name): int(size) for name, size in row["shared"].items()},
-            tuple(replace(next(left), cin=int(cin), cout=int(cout)) for cin, cout in row["channels"]),
-        )
-        for row in table["layers"]
-    )  # fmt: skip
-    return Planned(int(table["arena"]), int(table["flash"]), sum(layer.macs for layer in every), rows)

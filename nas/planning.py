@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from tinyhil.harness.boards import Board
 from tinyhil.harness.engine import Options
@@ -22,7 +22,7 @@ from tinyhil.nas.chains import Chains, Store, Task
 from tinyhil.nas.prices import Conditions, outline
 from tinyhil.nas.space import Need
 
-MANY = 16  # networks: a question that is worth other processes
+MANY = 2  # networks: a question that is worth other processes
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,3 +166,34 @@ def flash_of(choices: Sequence[Choice]) -> int:
 def family(kernel: str) -> str:
     """The kernel's name without the size of its tile: `conv+dw x8` is of the family `conv+dw`."""
     return kernel.rpartition(" x")[0] or kernel
+
+
+def plan_to_json(plan: Planned) -> dict[str, Any]:
+    """`plan` as plain data; of the architecture's layers in it only the channels."""
+    rows = [
+        {
+            "kernel": layer.kernel, "instructions": layer.instructions, "flash": layer.flash,
+            "shared": dict(layer.shared or {}), "channels": [[part.cin, part.cout] for part in layer.parts],
+        }
+        for layer in plan.layers
+    ]  # fmt: skip
+    return {"arena": plan.arena, "flash": plan.flash, "layers": rows}
+
+
+def plan_from_json(arch: Arch, table: Mapping[str, Any]) -> Planned:
+    """What `plan_to_json` made of a plan of `arch`."""
+    every = layers(arch)
+    left = iter(every)
+    rows = tuple(
+        PlannedLayer(
+            str(row["kernel"]), int(row["instructions"]), int(row["flash"]),
+            {str(name): int(size) for name, size in row["shared"].items()},
+            tuple(_with_channels(next(left), int(cin), int(cout)) for cin, cout in row["channels"]),
+        )
+        for row in table["layers"]
+    )  # fmt: skip
+    return Planned(int(table["arena"]), int(table["flash"]), sum(layer.macs for layer in every), rows)
+
+
+def _with_channels(layer: Layer, cin: int, cout: int) -> Layer:
+    return layer if (layer.cin, layer.cout) == (cin, cout) else replace(layer, cin=cin, cout=cout)

@@ -13,11 +13,12 @@ from typing import Any
 
 from tinyhil.harness.engine import Options
 from tinyhil.harness.model.graph import DType, Graph, Tensor
-from tinyhil.harness.tinyengine.choose import MAX_CHAIN, PER_BYTE, Option, lifetimes, options_of
+from tinyhil.harness.tinyengine.choose import MAX_CHAIN, PER_BYTE, lifetimes, options_of
 from tinyhil.harness.tinyengine.kernel import Candidate, Code, Kernel, Target
 from tinyhil.harness.tinyengine.kernels import all_kernels
 from tinyhil.harness.tinyengine.lowering import Program, Step, lower
 from tinyhil.harness.tinyengine.passes import optimise
+from tinyhil.harness.tinyengine.paths import Option
 from tinyhil.harness.tinyengine.work import Work
 from tinyhil.nas.arch import Arch, Kind, Layer, layers
 from tinyhil.nas.typical import skeleton

@@ -12,7 +12,7 @@ from tinyhil.errors import TinyhilError
 from tinyhil.harness.boards import get_board
 
 if TYPE_CHECKING:
-    from tinyhil.harness.tinyengine.choose import Option
+    from tinyhil.harness.tinyengine.paths import Option
     from tinyhil.results.record import LayerResult, Measurement
 
 

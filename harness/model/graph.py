@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -65,6 +66,11 @@ class DType(StrEnum):
         """The NumPy dtype of the unpacked values (int4 is held in int8)."""
         return np.dtype("int8" if self is DType.INT4 else self.value)
 
+    @cached_property
+    def bits(self) -> int:
+        """Bits that a value takes in memory."""
+        return 4 if self is DType.INT4 else 8 * self.numpy.itemsize
+
 
 @dataclass(frozen=True)
 class Quantization:
@@ -99,9 +105,7 @@ class Tensor:
     @property
     def nbytes(self) -> int:
         """Bytes in memory (int4 packed two to a byte)."""
-        if self.dtype is DType.INT4:
-            return (self.elements + 1) // 2
-        return self.elements * self.dtype.numpy.itemsize
+        return (self.elements * self.dtype.bits + 7) // 8
 
     @property
     def scale(self) -> float:

@@ -9,13 +9,14 @@ from tinyhil.errors import DoesNotFit
 from tinyhil.harness.boards import Board
 from tinyhil.harness.engine import Options, Sources
 from tinyhil.harness.model.graph import Graph
-from tinyhil.harness.tinyengine.choose import MAX_CHAIN, Option, alternatives
+from tinyhil.harness.tinyengine.choose import MAX_CHAIN, alternatives
 from tinyhil.harness.tinyengine.choose import options as all_options
 from tinyhil.harness.tinyengine.emit import Generated, emit, emit_together, port
 from tinyhil.harness.tinyengine.kernel import Target
 from tinyhil.harness.tinyengine.kernels import all_kernels
 from tinyhil.harness.tinyengine.lowering import Program, lower
 from tinyhil.harness.tinyengine.passes import optimise
+from tinyhil.harness.tinyengine.paths import Option
 from tinyhil.harness.tinyengine.schedule import Schedule, arrange_smallest
 
 VERSION = "1"

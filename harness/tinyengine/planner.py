@@ -14,7 +14,7 @@ up. Nothing depends on a clock.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -110,7 +110,7 @@ def conflicts_of(requests: Sequence[Request], overlaps: Sequence[Overlap]) -> Co
     return Conflicts([r.size for r in requests], [r.align for r in requests], below)
 
 
-def _orders(requests: Sequence[Request]) -> list[list[int]]:
+def _orders(requests: Sequence[Request]) -> Iterator[list[int]]:
     indices = range(len(requests))
     pressure = [
         sum(r.size for r in requests if r.first <= step <= r.last)
@@ -120,13 +120,11 @@ def _orders(requests: Sequence[Request]) -> list[list[int]]:
     def peak(i: int) -> int:
         return max(pressure[requests[i].first : requests[i].last + 1])
 
-    return [
-        sorted(indices, key=lambda i: (-requests[i].size, requests[i].first, i)),
-        sorted(indices, key=lambda i: (-peak(i), -requests[i].size, i)),
-        sorted(indices, key=lambda i: (requests[i].first, -requests[i].last, i)),
-        sorted(indices, key=lambda i: (-requests[i].last, requests[i].first, i)),
-        sorted(indices, key=lambda i: ((requests[i].first - requests[i].last), -requests[i].size, i)),
-    ]
+    yield sorted(indices, key=lambda i: (-requests[i].size, requests[i].first, i))
+    yield sorted(indices, key=lambda i: (-peak(i), -requests[i].size, i))
+    yield sorted(indices, key=lambda i: (requests[i].first, -requests[i].last, i))
+    yield sorted(indices, key=lambda i: (-requests[i].last, requests[i].first, i))
+    yield sorted(indices, key=lambda i: ((requests[i].first - requests[i].last), -requests[i].size, i))
 
 
 def plan(requests: Sequence[Request], overlaps: Sequence[Overlap] = (), effort: int = STEPS) -> Placement:

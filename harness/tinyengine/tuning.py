@@ -21,9 +21,10 @@ from tinyhil.harness.boards import Board
 from tinyhil.harness.build.toolchain import toolchain_for
 from tinyhil.harness.engine import Options, Sources
 from tinyhil.harness.model.graph import Graph
-from tinyhil.harness.tinyengine.choose import Option, choices_of, shortest
+from tinyhil.harness.tinyengine.choose import choices_of, rows_of
 from tinyhil.harness.tinyengine.engine import candidate_table, refuse_if_too_big, sources_of
 from tinyhil.harness.tinyengine.lowering import Program
+from tinyhil.harness.tinyengine.paths import Option, shortest
 from tinyhil.harness.tinyengine.schedule import Choice, Schedule, arrange_smallest
 from tinyhil.harness.tinyengine.work import GraphWork, Work
 
@@ -101,7 +102,9 @@ class Space:
 
     def default(self) -> list[Option]:
         """The options that are taken without any cost known."""
-        return self._path(choices_of(self.table, self.options.prefer, self.budget)[0])
+        return self._path(
+            choices_of(rows_of(self.table, self.options.prefer), self.options.prefer, self.budget)[0]
+        )
 
     def _path(self, choices: Sequence[Choice]) -> list[Option]:
         found = {id(o.candidate): o for here in self.table for o in here}
@@ -151,7 +154,7 @@ class Space:
         if shortest(known, enough, 0) is None:
             return None
         known = [[o for o in here if o.memory <= enough] for here in known]
-        return self._path(choices_of(known, self.options.prefer, enough)[0])
+        return self._path(choices_of(rows_of(known, self.options.prefer), self.options.prefer, enough)[0])
 
     def schedule(self, path: Sequence[Option]) -> Schedule:
         """Everything in its place."""

@@ -15,10 +15,10 @@ from tinyhil.nas.arch import Arch, Kind, Layer, layers, parse
 from tinyhil.nas.caches import PLENTY, Caches, Loop, caches_of, lines_read
 from tinyhil.nas.latency import Sample
 from tinyhil.nas.meter import Measured
-from tinyhil.nas.ownplan import plan_from_json, plan_of, plan_to_json
+from tinyhil.nas.ownplan import plan_of
 from tinyhil.nas.planfeatures import planned_features
 from tinyhil.nas.planlatency import PlanModel, evaluate_plan, fit_plan, load_plan_model
-from tinyhil.nas.planning import EngineNeeds, Planned, PlannedLayer, family
+from tinyhil.nas.planning import EngineNeeds, Planned, PlannedLayer, family, plan_from_json, plan_to_json
 from tinyhil.nas.size import square
 from tinyhil.nas.zoo import seeded_graph
 

@@ -64,7 +64,7 @@ class BlockCandidate:
     @cached_property
     def flash(self) -> int:
         """Weights, constants, and the call of the loops."""
-        return sum(part.flash for _, part in self.stages.named) + 32
+        return sum(part.flash for _, part in self.stages.named) + (48 if self.stages.linear else 32)
 
     @cached_property
     def shared(self) -> Mapping[str, int]:
@@ -74,7 +74,9 @@ class BlockCandidate:
             result |= part.shared
         if self.parts.first is None:
             result |= self._layout.sort.shared
-        return {**result, f"{self.kernel}: {self.parts.comment}": 250}
+        linear = self.stages.linear
+        loops = f"{self.kernel}: {self.parts.comment}" + (f" >> {linear.shift}" if linear else "")
+        return {**result, loops: 250}
 
     @cached_property
     def instructions(self) -> int:

@@ -21,8 +21,11 @@ class BlockCode:
 
     def emit(self, symbol: str) -> Code:
         """The block's data and a call of its loops."""
-        parts = self.layout.parts
-        data = [(f"{symbol}_{n}", part.data(f"{symbol}_{n}")) for n, part in self.layout.stages.named]
+        parts, stages = self.layout.parts, self.layout.stages
+        data = [(f"{symbol}_{n}", part.data(f"{symbol}_{n}")) for n, part in stages.named]
+        if stages.linear:
+            factors = f"{stages.linear.a}, {stages.linear.b}, {stages.linear.c}"
+            data += [(f"{symbol}_add", f"static const int32_t {symbol}_add_stream[] = {{{factors}}};\n")]
         text, files = self._loops(_NAME)
         loops = f"th_block_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
         files[f"{loops}.c"] = text.replace(_NAME, loops)
@@ -61,7 +64,7 @@ class BlockCode:
             "block.c.j2",
             symbol=symbol,
             includes=sorted(includes, key=lambda i: (i[0] != "<", i)),
-            stages=[name for name, _ in s.named],
+            stages=[*(name for name, _ in s.named), *(["add"] if s.linear else [])],
             comment=safe_comment(parts.comment),
             parameters="const int8_t *x0" + (", const int8_t *x1" if add else ""),
             prototypes=list(dict.fromkeys(prototypes)),
@@ -84,7 +87,7 @@ class BlockCode:
             out_width=dw.y.width,
             out_row_bytes=parts.y.width * parts.y.channels,
             fill=self._fill(symbol),
-            add=s.linear,
+            add_shift=s.linear.shift if s.linear else 0,
             add_full=add is not None and (add.low, add.high) == (-128, 127),
             add_low=add.low if add else 0,
             add_high=add.high if add else 0,

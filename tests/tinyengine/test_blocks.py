@@ -140,6 +140,31 @@ def test_taller_tiles_take_more_memory_and_fewer_instructions() -> None:
     assert tall.instructions < flat.instructions
 
 
+def test_residual_blocks_of_one_shape_share_their_loops_whatever_they_add(run_c: RunC) -> None:
+    b = Builder((1, 6, 6, 8), seed=5)
+    for zero_point in (3, -9):  # other zero points ask for other constants of the sum
+        start = b.last
+        b.conv(24, zero_point=-128)
+        b.depthwise((3, 3), pads=(1, 1, 1, 1), zero_point=-128)
+        b.conv(8, activation=Activation.NONE, zero_point=zero_point)
+        b.add(start)
+    graph = b.graph()
+    program = lower(graph)
+    candidates = [
+        {c.kernel: c for c in Block().candidates(chain_works(program.steps[at : at + 4]), Target("native"))}
+        for at in (0, 4)
+    ]
+    kernel = "conv+dw+1x1+add x6"
+    choices = [
+        Choice(tuple(range(at, at + 4)), found[kernel]) for at, found in zip((0, 4), candidates, strict=True)
+    ]
+    sources = sources_of(arrange(program, choices), graph, poison=False)
+    sums = [line for line in sources.files["layers.c"].splitlines() if "_add_stream[] =" in line]
+    assert len({line.partition("=")[2] for line in sums}) == 2
+    assert sum(name.startswith("th_block") for name in sources.files) == 1
+    assert_exact(sources, graph, run_c)
+
+
 @settings(
     max_examples=8,
     deadline=None,

@@ -37,8 +37,9 @@ from tinyhil.harness.tinyengine.work import Requant
 Ints: TypeAlias = npt.NDArray[np.int64]
 
 _MAX_SHIFT = 22  # thresholds stay inside int64 up to here
-_CHANGES = 100  # how far a multiplier may be changed in search of a proof
-_FEW, _NEAR = 5, 31  # changes that are tried on all channels at once, and first on each that is left
+_CHANGES = 1000  # how far a multiplier may be changed in search of a proof
+_FEW = 5  # changes that are tried on all channels at once
+_NEAR, _MORE = 30, 200  # how many are then tried on each channel that is left: at first, and at a time
 _ADDENDS = 64  # how many addends are tried until an offset falls into the proven interval
 _CONSTANT_SHIFT = 23
 _FAR = (1 << 63) - 1  # beyond every bound of an interval
@@ -240,15 +241,16 @@ def _interval_members(
     `common`, with the addend that depends on nothing but the zero point and the shift."""
     nominal = (requant.zero_point << shift) + (1 << (shift - 1)) if common else None
     changes = np.array(sorted(range(-_CHANGES, _CHANGES + 1), key=abs), np.int64)
-    first, few, near, far = np.split(changes, [1, _FEW, _NEAR])
+    first, few, *further = np.split(changes, [1, _FEW, *range(_NEAR, changes.size, _MORE)])
     steps = _Steps.of(requant, reach, channels)
     found: dict[int, tuple[int, int, int]] = {}
 
     def left() -> list[int]:
         return [row for row, c in enumerate(channels) if c not in found]
 
-    def search(rows: Sequence[int], tried: Ints) -> None:
-        """The first of `tried` changes of the multiplier that gives each row a member."""
+    def search(rows: Sequence[int], tried: Ints) -> bool:
+        """The first of `tried` changes of the multiplier that gives each row a member; whether any of them
+        would give one with another addend."""
         at = [channels[row] for row in rows]
         # the common shift is smaller than a channel's own: drop low bits of its multiplier
         down = 7 - requant.shift[at].astype(np.int64) - shift
@@ -264,14 +266,17 @@ def _interval_members(
             member = _representable(first, int(top[row, column]), factor, addends)
             if member is not None and _sums_fit(factor, *member, int(reach.low[c]), int(reach.high[c])):
                 found[c] = (factor, *member)
+        return bool(possible.any())
 
     for tried in (first, few):  # mostly enough: all channels at once
         if rows := left():
             search(rows, tried)
     for row in left():
-        for tried in (near, far):
-            if channels[row] not in found:
-                search([row], tried)
+        near = False
+        for number, tried in enumerate(further):
+            near = search([row], tried) or near
+            if channels[row] in found or (number > 0 and not near):  # then none farther away will do
+                break
         if channels[row] not in found:
             return None
     return found

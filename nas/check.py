@@ -1,8 +1,8 @@
 """How good the search's predictions are: networks measured to learn from, others to be judged by.
 
-    arena    planned for typical weights, and by the firmware, in bytes
-    RAM      arena, static data and stack, predicted and touched
-    flash    predicted from learned code sizes, for typical weights and for the network's own, and linked
+    RAM      the arena, planned for typical weights and for the network's own, and what its firmware touched
+    stack    with static data, predicted and touched
+    flash    predicted from learned code sizes, for typical weights and for its own, and linked
     time     by the engine's plan, beside layer features, MACs + elements, and MACs alone
 
 The judged networks have widths and resolutions that no learned one has, and other mixes of kernels.
@@ -39,14 +39,13 @@ COUNTS, SEEDS = (6, 12, 24, 48), 6  # of the learning curve
 
 @dataclass(frozen=True)
 class Miss:
-    """One judged network: predicted minus measured bytes. `own` is that of flash from the plan for the very
-    weights, None where that is not known."""
+    """One judged network: predicted minus measured bytes of arena, stack and flash. `own` are those of arena
+    and flash from the plan for the very weights, None where that is not known."""
 
-    arch: Arch
     arena: int
-    ram: int
+    stack: int
     flash: int
-    own: int | None
+    own: tuple[int, int] | None
     measured: Measured
 
 
@@ -63,10 +62,11 @@ def misses(needs: EngineNeeds, sizes: CodeSizes | None, judged: Sequence[Measure
     for one in judged:
         plan = needs.plan(one.sample.arch)
         ram, flash = sizes.needs(plan) if sizes else (plan.arena, plan.flash)
-        own = sizes.flash(one.plan, own_weights=True) - one.flash if sizes and one.plan else None
-        found.append(
-            Miss(one.sample.arch, plan.arena - one.planned, ram - one.ram, flash - one.flash, own, one)
-        )
+        stack = ram - plan.arena - (one.ram - one.planned)
+        own = None
+        if sizes and one.plan:
+            own = one.plan.arena - one.planned, sizes.flash(one.plan, own_weights=True) - one.flash
+        found.append(Miss(plan.arena - one.planned, stack, flash - one.flash, own, one))
     return found
 
 
@@ -96,17 +96,15 @@ def check(
     sizes = learn_from(known, needs.plan)
     rows = misses(needs, sizes, checks)
     say(f"{board.name}: {len(known)} networks learned from, {len(checks)} others judged")
-    say("  predicted minus measured bytes: arena, RAM, flash for typical weights, flash for its own")
+    say("  predicted minus measured bytes: arena and flash for its own weights, for typical ones, stack")
     for row in rows:
-        own = "" if row.own is None else f"{row.own:+d}"
-        figures = f"{row.arena:+6} {row.ram:+6} {row.flash:+7} {own:>7}"
-        say(f"  {figures}  {row.measured.flash:8,} B flash  {row.arch}")
-    exact, near = sum(row.arena == 0 for row in rows), sum(abs(row.flash) <= 1024 for row in rows)
-    sure = sum(row.own is not None and abs(row.own) <= 1024 for row in rows)
-    say(
-        f"  arena to the byte: {exact} of {len(rows)}; flash within 1 KiB: {near} for typical weights, "
-        f"{sure} for their own"
-    )
+        own = f"{'':14}" if row.own is None else f"{row.own[0]:+6} {row.own[1]:+7}"
+        figures = f"{own}   {row.arena:+6} {row.flash:+7}   {row.stack:+5}"
+        say(f"  {figures}  {row.measured.flash:8,} B flash  {row.measured.sample.arch}")
+    own_rows = [row.own for row in rows if row.own is not None]
+    for whose, pairs in (("own", own_rows), ("typical", [(row.arena, row.flash) for row in rows])):
+        exact, near = sum(arena == 0 for arena, _ in pairs), sum(abs(flash) <= 1024 for _, flash in pairs)
+        say(f"  {whose} weights: arena to the byte {exact} of {len(rows)}, flash within 1 KiB {near}")
     model = fit_plan(known, needs.plan, engine, board, source=source)
     layers = sum(len(one.layers) for one in known)
     say(f"  run time in {model.unit}, from {len(known)} networks with {layers} layers:")

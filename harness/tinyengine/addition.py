@@ -20,7 +20,7 @@ from tinyhil.harness.tinyengine.ctext import c_plus, render, static_text
 from tinyhil.harness.tinyengine.kernel import Candidate, Code, Target
 from tinyhil.harness.tinyengine.work import AddWork, Map, Work
 
-_MOST_SHIFT = 24
+_SHIFTS = (21, 23, 22, *range(20, 11, -1))  # the usual one first, so that layers share code; then the finest
 
 
 @dataclass(frozen=True)
@@ -67,18 +67,15 @@ def _find(work: AddWork) -> Linear | None:
     want = expected(work)
     unit = 2.0**work.left_shift * _real(work.y_scale)
     slope_x, slope_q = _real(work.x_scale) * unit, _real(work.other_scale) * unit
-    for shift in range(_MOST_SHIFT, 11, -1):
+    for shift in _SHIFTS:
         a0, b0 = round(slope_x * 2**shift), round(slope_q * 2**shift)
-        largest = 128 * (abs(a0) + abs(b0) + 4) * 2 + (256 << shift)
-        if largest >= 1 << 31:
-            continue
         for a, b in ((a0 + i, b0 + j) for i in (0, 1, -1) for j in (0, 1, -1)):
             partial = a * values[:, None] + b * values[None, :]
             least = np.where(want > work.low, (want << shift) - partial, -(1 << 62)).max()
             most = np.where(want < work.high, ((want + 1) << shift) - 1 - partial, 1 << 62).min()
             if least <= most and abs(least) < 1 << 61:
                 c = int(min(most, least + (most - least) // 2)) if most < 1 << 61 else int(least)
-                if np.abs(partial + c).max() < 1 << 31 and abs(c) < 1 << 31:
+                if max(np.abs(partial + c).max(), np.abs(partial).max(), abs(c)) < 1 << 31:
                     return Linear(a, b, c, shift)
     return None
 

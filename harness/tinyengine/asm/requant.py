@@ -167,18 +167,37 @@ def _prove(requant: Requant, reach: Reach, constant: npt.NDArray[np.bool_], valu
     if varying.size and not _fits_int32(reach, np.maximum(shifts, 0), varying):
         return None
     shifts_tried = dict.fromkeys((most // _GRID * _GRID or most, most))
-    at_zero = bool((value[constant] == requant.zero_point).all())
-    for common, shift in [*((True, s) for s in shifts_tried if at_zero), *((False, s) for s in shifts_tried)]:
-        found = _members(requant, reach, varying.tolist(), shift, common)
-        if found is not None:
+    for common, shift in [*((True, s) for s in shifts_tried), *((False, s) for s in shifts_tried)]:
+        fixed = _fixed_members(requant, reach, constant, value, shift, common)
+        found = _members(requant, reach, varying.tolist(), shift, common) if fixed is not None else None
+        if fixed is not None and found is not None:
             break
     else:
         return None
-    multiplier, offset = np.zeros_like(shifts), np.zeros_like(shifts)
-    addend = (value << shift) + (1 << (shift - 1))
-    for c, member in found.items():
-        multiplier[c], offset[c], addend[c] = member
+    members = fixed | found
+    multiplier, offset, addend = np.array([members[c] for c in range(shifts.size)], np.int64).T
     return Proved(multiplier, offset, addend, shift, requant.low, requant.high)
+
+
+def _fixed_members(
+    requant: Requant, reach: Reach, constant: npt.NDArray[np.bool_], value: Ints, shift: int, common: bool
+) -> dict[int, tuple[int, int, int]] | None:
+    """(multiplier, offset, addend) of the channels whose output never changes: the addend alone makes it, or
+    if it is to be `common`, the offset under a multiplier that keeps the whole reach within half a step. None
+    if one has none."""
+    found = {}
+    for c in np.flatnonzero(constant).tolist():
+        level = int(value[c]) - requant.zero_point if common else 0
+        low, high = int(reach.low[c]), int(reach.high[c])
+        addend = ((int(value[c]) - level) << shift) + (1 << (shift - 1))
+        multiplier = max(1, min((1 << 31) - 1, (1 << (shift + 22)) // max(high - low, 1))) if level else 0
+        offset = (level << (shift + 32)) // multiplier - 128 * (low + high) if level else 0
+        if max(abs(256 * x + offset) for x in (low, high)) >= 1 << 31 or abs(offset) >= 1 << 31:
+            return None
+        if not _sums_fit(multiplier, offset, addend, low, high):
+            return None
+        found[c] = (multiplier, offset, addend)
+    return found
 
 
 def _members(

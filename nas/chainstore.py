@@ -43,13 +43,9 @@ class ChainStore:
         asked = f"{version()} {conditions.core} {options.prefer} {sorted(options.disabled)}"
         self.path = folder / f"{hashlib.sha256(asked.encode()).hexdigest()[:24]}.db"
 
-    def known(self, chains: Sequence[str]) -> set[str]:
-        """Those of `chains` that are here, whole or not."""
-        return {row[0] for row in self._select("chain", chains)}
-
     def get(self, chains: Sequence[str]) -> dict[str, Found]:
         """Those of `chains` that are here and whole."""
-        rows = self._select("chain, options, crc", chains)
+        rows = self._select(chains)
         return {chain: _options(text) for chain, text, check in rows if _crc(text) == check}
 
     def put(self, found: Mapping[str, Found]) -> None:
@@ -76,13 +72,13 @@ class ChainStore:
                 if other.stat().st_mtime < time.time() - _KEPT:
                     other.unlink()
 
-    def _select(self, columns: str, chains: Sequence[str]) -> list[Any]:
+    def _select(self, chains: Sequence[str]) -> list[Any]:
         def read(base: sqlite3.Connection) -> list[Any]:
             rows: list[Any] = []
             for start in range(0, len(chains), _ASKED):
                 part = chains[start : start + _ASKED]
                 marks = ",".join("?" * len(part))
-                rows += base.execute(f"SELECT {columns} FROM chains WHERE chain IN ({marks})", part)
+                rows += base.execute(f"SELECT chain, options, crc FROM chains WHERE chain IN ({marks})", part)
             return rows
 
         return (self._with(read) or []) if self.path.exists() else []

@@ -1,8 +1,8 @@
-"""The planner on several cores: processes that answer for unknown chains, and that plan networks.
+"""The planner on several cores: processes that plan networks.
 
-What one process learns the others read from the store. A worker that is asked gives the answer that this
-process would give, so their number changes nothing but the time. Workers are started by spawning, when the
-first large question comes. They leave Ctrl-C to this process, and end with it, however it ends.
+What one of them learns of chains the others read from the store. A worker that is asked gives the answer
+that this process would give, so their number changes nothing but the time. Workers are started by spawning,
+when the first large question comes. They leave Ctrl-C to this process, and end with it, however it ends.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from typing import Any
 from tinyhil.harness.boards import Board
 from tinyhil.harness.engine import Options
 from tinyhil.nas.arch import Arch
-from tinyhil.nas.chains import Task
 from tinyhil.nas.chainstore import ChainStore
 from tinyhil.nas.planning import EngineNeeds, Planned, plan_from_json, plan_to_json
 from tinyhil.nas.prices import Conditions
@@ -41,13 +40,8 @@ class ProcessCrew:
             workers, multiprocessing.get_context("spawn"), _begin, (board, options, folder)
         )
 
-    def learn(self, tasks: Sequence[Task]) -> None:
-        """Ask the engine about chains that the store does not know, and keep the answers there."""
-        for _ in self._executor.map(_learn, tasks):
-            pass
-
     def plan(self, archs: Sequence[Arch]) -> Iterable[Planned]:
-        """The plans of networks whose chains the store knows, in order."""
+        """The plans of networks, in order."""
         size = min(_PART, -(-len(archs) // self._workers))
         parts = [archs[start : start + size] for start in range(0, len(archs), size)]
         tables = (table for found in self._executor.map(_plan, parts) for table in found)
@@ -98,11 +92,6 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
     os._exit(1)
-
-
-def _learn(task: Task) -> None:
-    assert _needs is not None
-    _needs.chains.learn([task])
 
 
 def _plan(archs: Sequence[Arch]) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from tinyhil.harness.tinyengine.choose import choices_of
 from tinyhil.harness.tinyengine.lowering import Program
 from tinyhil.harness.tinyengine.schedule import Choice, Schedule, arena_of, arrange
 from tinyhil.nas.arch import Arch, Layer, layers
-from tinyhil.nas.chains import Chains, Store, Task
+from tinyhil.nas.chains import Chains, Store
 from tinyhil.nas.prices import Conditions, outline
 from tinyhil.nas.space import Need
 
@@ -56,10 +56,6 @@ Firmware = Callable[[Planned], tuple[int, int]]  # a plan -> bytes of RAM and fl
 
 class Crew(Protocol):
     """Other processes that share the store."""
-
-    def learn(self, tasks: Sequence[Task]) -> None:
-        """Ask the engine about chains that the store does not know, and keep the answers there."""
-        ...
 
     def plan(self, archs: Sequence[Arch]) -> Iterable[Planned]:
         """The plans of networks, in order."""
@@ -104,7 +100,6 @@ class EngineNeeds:
         if self.crew is None or len(fresh) < MANY:
             return
         try:
-            self.crew.learn(self.chains.missing(fresh))
             self._plans.update(zip(fresh, self.crew.plan(fresh), strict=True))
         except BrokenExecutor:  # one of its processes was killed: go on without it
             self.crew = None

@@ -135,11 +135,7 @@ class Engine:
         found = []
         for first, after in wanted:
             options = options_of(program, lives, first, after, self._kernels, self._target)
-            found.append(
-                tuple(
-                    replace(option, first=0, after=after - first) for option in undominated(options, per_byte)
-                )
-            )
+            found.append(tuple(option.starting_at(0) for option in undominated(options, per_byte)))
         return found
 
     def _learn(self, arch: Arch, names: Sequence[str]) -> None:

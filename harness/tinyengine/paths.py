@@ -25,6 +25,11 @@ class Option:
     flash: int
     scratch: int
 
+    def starting_at(self, first: int) -> Option:
+        """The same for as many steps from `first` on."""
+        after = first + self.after - self.first
+        return Option(first, after, self.candidate, self.memory, self.instructions, self.flash, self.scratch)
+
 
 Entry = tuple[int, int, int]  # of an option: its key, its place in its row, its memory
 Stairs = list[Entry]  # options that lead to one step: each costs more than the one before and needs less

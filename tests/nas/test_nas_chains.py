@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from tinyhil.harness.boards import get_board
 from tinyhil.harness.engine import Options
 from tinyhil.nas import planning
 from tinyhil.nas.arch import Arch, layers, parse
-from tinyhil.nas.chains import Chains, Task
+from tinyhil.nas.chains import Chains
 from tinyhil.nas.chainstore import ChainStore
 from tinyhil.nas.crew import open_needs
 from tinyhil.nas.planning import EngineNeeds, Planned
@@ -50,10 +51,10 @@ def test_chains_of_one_text_have_the_same_options_in_every_network() -> None:
     met = 0
     for arch in networks:
         engine = Engine(CONDITIONS)
-        for task in Chains(CONDITIONS).unknown([arch]):
-            for text, found in zip(task.spans, engine(arch, list(task.spans.values())), strict=True):
-                met += text in seen
-                assert seen.setdefault(text, repr(found)) == repr(found)
+        chains = Chains(CONDITIONS).unknown(arch)
+        for text, found in zip(chains, engine(arch, list(chains.values())), strict=True):
+            met += text in seen
+            assert seen.setdefault(text, repr(found)) == repr(found)
     assert met > 20
 
 
@@ -103,8 +104,8 @@ def test_a_spoilt_file_is_as_good_as_none(tmp_path: Path, spoil: object) -> None
     spoil(store.path)
     for _ in range(2):  # the second time with what the first one kept again
         assert figures(EngineNeeds(BOARD, store=store).plan(arch)) == plan
-    texts = [text for task in Chains(CONDITIONS).unknown([arch]) for text in task.spans]
-    assert store.get(texts).keys() == set(texts)
+    texts = Chains(CONDITIONS).unknown(arch).keys()
+    assert store.get(list(texts)).keys() == texts
 
 
 def test_a_folder_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None:
@@ -117,8 +118,8 @@ def test_a_folder_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None
 def test_several_processes_may_write_at_once(tmp_path: Path) -> None:
     """As threads, which SQLite tells apart no less: every one of them begins the file if it is first."""
     arch = parse("r8 c1 | s8 | k3e2:8/2 | fc4")
-    (task,) = Chains(CONDITIONS).unknown([arch])
-    found = dict(zip(task.spans, Engine(CONDITIONS)(arch, list(task.spans.values())), strict=True))
+    chains = Chains(CONDITIONS).unknown(arch)
+    found = dict(zip(chains, Engine(CONDITIONS)(arch, list(chains.values())), strict=True))
     for round_ in range(6):
         stores = [ChainStore(tmp_path / str(round_), CONDITIONS) for _ in found]
         if round_ % 2:  # another process has opened the file, and not yet written
@@ -127,7 +128,7 @@ def test_several_processes_may_write_at_once(tmp_path: Path) -> None:
         with ThreadPoolExecutor(4) as threads:
             rows = [{text: options} for text, options in found.items()]
             list(threads.map(ChainStore.put, stores, rows))
-        assert stores[0].known(list(found)) == found.keys()
+        assert stores[0].get(list(found)).keys() == found.keys()
 
 
 @pytest.mark.slow
@@ -145,14 +146,12 @@ def test_any_number_of_workers_gives_the_same_plans(tmp_path: Path, monkeypatch:
 
 def test_a_crew_that_was_killed_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
     class Dead:
-        def learn(self, tasks: list[Task]) -> None:
+        def plan(self, archs: Sequence[Arch]) -> list[Planned]:
             raise BrokenExecutor("a process was killed")
-
-        plan = learn
 
     monkeypatch.setattr(planning, "MANY", 0)
     arch = parse("r8 c1 | s8 | k3e2:8/2 | fc4")
-    needs = EngineNeeds(BOARD, crew=Dead())  # type: ignore[arg-type]
+    needs = EngineNeeds(BOARD, crew=Dead())
     needs.prepare([arch])
     assert figures(needs.plan(arch)) == figures(EngineNeeds(BOARD).plan(arch))
 

@@ -80,8 +80,8 @@ _needs: EngineNeeds | None = None  # of a worker
 def _begin(board: Board, options: Options, folder: Path) -> None:
     global _needs
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    gc.set_threshold(50_000)  # a worker keeps most of what it makes: looking through it often finds nothing
-    atexit.register(os._exit, 0)  # and does not take it apart at the end
+    gc.disable()  # plans leave no cycles behind
+    atexit.register(os._exit, 0)  # what a worker keeps need not be taken apart at its end
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _needs = EngineNeeds(board, options, store=ChainStore(folder, Conditions(board.core, options)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 
 import pytest
@@ -78,6 +79,21 @@ def test_the_plan_of_a_network_with_weights_is_the_one_that_was_predicted(needs:
         off.append(flash_of([layer.choice for layer in real.layers]) - need.flash)
     assert exact >= 2
     assert max(off) - min(off) <= 4096
+
+
+def test_planning_leaves_nothing_for_the_garbage_collector() -> None:
+    """The workers of a crew go without it."""
+    source = random.Random(8)
+    needs = EngineNeeds(BOARD)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            needs.plan(source.choice(SPACES).sample(source))
+        needs.forget_plans()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_macs_are_counted_and_extras_added() -> None:

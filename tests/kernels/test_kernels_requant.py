@@ -84,7 +84,7 @@ def test_layers_with_relu_get_two_instructions_even_where_shifts_differ_by_chann
     wide = np.full(channels, 1_000_000, np.int64)
     recipe = choose(requant, Reach(-wide, wide))
     assert isinstance(recipe, Proved)
-    assert recipe.shift in (12, 14)  # 7 and the smallest right shift, or the multiple of four below
+    assert recipe.shift in (10, 12, 14)  # the usual one; a multiple of four; 7 and the smallest right shift
 
 
 @pytest.mark.parametrize("spread", [0, 900])

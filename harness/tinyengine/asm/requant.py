@@ -44,7 +44,7 @@ _ADDENDS = 64  # how many addends are tried until an offset falls into the prove
 _CONSTANT_SHIFT = 23
 _FAR = (1 << 63) - 1  # beyond every bound of an interval
 _MOST_CHOSEN = 2048  # layers whose recipes are remembered
-_GRID = 4  # shifts that are tried first are multiples of it, so that layers share code
+_USUAL, _GRID = 10, 4  # the shift that is tried first, then multiples of four: so layers share code
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,22 +161,20 @@ def _constants(requant: Requant, reach: Reach) -> tuple[npt.NDArray[np.bool_], I
 def _prove(requant: Requant, reach: Reach, constant: npt.NDArray[np.bool_], value: Ints) -> Proved | None:
     varying = np.flatnonzero(~constant)
     shifts = requant.shift.astype(np.int64)
-    most = int((7 - shifts[varying]).min()) if varying.size else _GRID
+    most = int((7 - shifts[varying]).min()) if varying.size else _USUAL
     if not 1 <= most <= _MAX_SHIFT or (varying.size and int(shifts[varying].min()) < -_MAX_SHIFT):
         return None
     if varying.size and not _fits_int32(reach, np.maximum(shifts, 0), varying):
         return None
-    shifts_tried = dict.fromkeys((most // _GRID * _GRID or most, most))
+    shifts_tried = dict.fromkeys(s for s in (_USUAL, most // _GRID * _GRID, most) if 0 < s <= most)
     for common, shift in [*((True, s) for s in shifts_tried), *((False, s) for s in shifts_tried)]:
         fixed = _fixed_members(requant, reach, constant, value, shift, common)
         found = _members(requant, reach, varying.tolist(), shift, common) if fixed is not None else None
         if fixed is not None and found is not None:
-            break
-    else:
-        return None
-    members = fixed | found
-    multiplier, offset, addend = np.array([members[c] for c in range(shifts.size)], np.int64).T
-    return Proved(multiplier, offset, addend, shift, requant.low, requant.high)
+            members = fixed | found
+            multiplier, offset, addend = np.array([members[c] for c in range(shifts.size)], np.int64).T
+            return Proved(multiplier, offset, addend, shift, requant.low, requant.high)
+    return None
 
 
 def _fixed_members(

@@ -65,7 +65,7 @@ def misses(needs: EngineNeeds, sizes: CodeSizes | None, judged: Sequence[Measure
         stack = ram - plan.arena - (one.ram - one.planned)
         own = None
         if sizes and one.plan:
-            own = one.plan.arena - one.planned, sizes.flash(one.plan, own_weights=True) - one.flash
+            own = one.plan.arena - one.planned, sizes.flash(one.plan) - one.flash
         found.append(Miss(plan.arena - one.planned, stack, flash - one.flash, own, one))
     return found
 

@@ -6,10 +6,6 @@ its functions took: a helper by its name (equal names are equal code), a layer's
 and the loops of a block by what they do and call (`_block_row`). What was never built is corrected by the
 mean of its family.
 
-A plan for typical weights does not foresee in which layers one channel's weights ask for constants of its
-own: a word for each of the layer's channels, and another variant of its micro-kernels. That goes one way, so
-`unforeseen` bytes are added, unless the plan is for the very weights.
-
 A stack is as deep as its deepest layer: no kind of layer is deeper than the shallowest network it was in.
 """
 
@@ -18,7 +14,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -49,19 +45,18 @@ class CodeSizes:
     own: Mapping[str, float]  # kind or family of a layer -> bytes built beyond the estimate
     base: tuple[float, float, float]  # once, per helper, per wrapper
     blocks: tuple[float, ...]  # prices of the counts of `_block_row`; empty where too few blocks were built
-    unforeseen: float  # what plans for typical weights were too low, in bytes
     stacks: Mapping[str, int]
     static: int
     networks: int
 
-    def flash(self, plan: Planned, own_weights: bool = False) -> int:
-        """Bytes of flash of the firmware of a planned network; `own_weights`: the plan is for its weights."""
+    def flash(self, plan: Planned) -> int:
+        """Bytes of flash of the firmware of a planned network."""
         shared = shared_of(plan)
         size = sum(self._helper(name, estimate) for name, estimate in shared.items() if not is_block(name))
         size += sum(self._loops(key, layer) for key, layer in loops_of(plan).items())
         size += sum(layer.flash + self._own(layer) for layer in plan.layers)
         size += float(np.dot(self.base, _base_row(shared)))
-        return round(size if own_weights else size + self.unforeseen)
+        return round(size)
 
     def ram(self, plan: Planned) -> int:
         """Bytes of RAM: arena, static data, and the deepest layer's stack."""
@@ -70,7 +65,7 @@ class CodeSizes:
         return plan.arena + self.static + stack
 
     def needs(self, plan: Planned) -> tuple[int, int]:
-        """Bytes of RAM and of flash, for typical weights."""
+        """Bytes of RAM and of flash."""
         return self.ram(plan), self.flash(plan)
 
     def _helper(self, name: str, estimate: int) -> float:
@@ -88,21 +83,15 @@ class CodeSizes:
         return self.own.get(kind_of(layer), self.own.get(family(layer.kernel), 0.0))
 
 
-def learn(
-    plans: Sequence[Planned],
-    built: Sequence[Built],
-    flashes: Sequence[int],
-    own: Sequence[Planned | None] | None = None,
-) -> CodeSizes:
+def learn(plans: Sequence[Planned], built: Sequence[Built], flashes: Sequence[int]) -> CodeSizes:
     """The sizes of `built`, whose plans are `plans` and whose firmware took `flashes` bytes, in the same
-    order; at least one network. `own` are the plans for the very weights, where they are known."""
+    order; at least one network."""
     helpers: dict[str, int] = {}
     ratios: dict[str, list[float]] = defaultdict(list)
     sizes_of: dict[str, list[float]] = defaultdict(list)
     stacks: dict[str, int] = {}
     rows, rests, blocks, loop_sizes = [], [], [], []
-    ran = [mine or plan for plan, mine in zip(plans, own or [None] * len(plans), strict=True)]
-    for plan, one, flash in zip(ran, built, flashes, strict=True):
+    for plan, one, flash in zip(plans, built, flashes, strict=True):
         helpers.update(one.helpers)
         for name, estimate in shared_of(plan).items():
             if name.removesuffix(".c") in one.helpers:
@@ -123,19 +112,16 @@ def learn(
         rows.append(_base_row(one.helpers))
         rests.append(flash - used)
     base = _prices(rows, rests) or (float(np.mean(rests)), 0.0, 0.0)
-    sizes = CodeSizes(
+    return CodeSizes(
         helpers=helpers,
         ratios={kind: float(np.mean(values)) for kind, values in ratios.items()},
         own={kind: float(np.mean(values)) for kind, values in sizes_of.items()},
         base=(base[0], base[1], base[2]),
         blocks=_prices(blocks, loop_sizes),
-        unforeseen=0.0,
         stacks=stacks or {"": max(one.stack for one in built)},
         static=max(one.static for one in built),
         networks=len(built),
     )
-    missed = [flash - sizes.flash(plan) for plan, flash in zip(plans, flashes, strict=True)]
-    return replace(sizes, unforeseen=float(np.median(missed)))
 
 
 def _prices(rows: Sequence[Sequence[float]], sizes: Sequence[float]) -> tuple[float, ...]:

@@ -138,16 +138,15 @@ def narrowed(graph: Graph, bits: int) -> Graph:
 
 
 def learn_from(measured: Sequence[Measured], plan: Callable[[Arch], Planned]) -> CodeSizes | None:
-    """The code sizes of `measured` networks, whose plans for typical weights `plan` gives; None where none of
-    them was built here."""
+    """The code sizes of `measured` networks, by the plans for their own weights where these are known, and
+    else by those that `plan` gives; None where none of them was built here."""
     known = [(one, one.built) for one in measured if one.built is not None]
     if not known:
         return None
     return learn(
-        [plan(one.sample.arch) for one, _ in known],
+        [one.plan or plan(one.sample.arch) for one, _ in known],
         [built for _, built in known],
         [one.flash for one, _ in known],
-        [one.plan for one, _ in known],
     )
 
 

@@ -64,7 +64,7 @@ def test_networks_that_were_fused_in_another_way_teach_their_helpers_only() -> N
     other = Built(one.helpers, ((2, sum(size for _, size in one.own)),), 300, 48)
     sizes = learn([plan], [other], [flash])
     assert sizes.own == {}
-    assert sizes.flash(plan) == flash
+    assert sizes.flash(plan) == flash - 2 * PER_BLOCK, "of its own functions the estimate"
 
 
 def test_sizes_in_a_helpers_name_are_left_out_of_its_kind() -> None:
@@ -119,14 +119,6 @@ def test_loops_that_were_never_built_are_priced_by_what_they_do_and_call() -> No
     strange = block(12, *gemms[:3], tile=3, kernel=5)
     expected = RUNTIME + compiled_loops(strange) + 590 + 3 * sizes.base[2]
     assert sizes.flash(planned(strange)) == pytest.approx(expected, abs=3)
-
-
-def test_what_typical_weights_do_not_foresee_is_added_unless_the_weights_are_known() -> None:
-    typical, own = planned(add(120)), planned(add(520))
-    one, flash = compiled(own, 300)
-    sizes = learn([typical], [one], [flash], [own])
-    assert sizes.unforeseen == 400
-    assert sizes.flash(typical) == sizes.flash(own, own_weights=True) == flash
 
 
 def test_which_loops_a_layer_calls_is_read_from_its_c_text() -> None:

@@ -204,17 +204,19 @@ def predicted(result: Result, arch: Arch, graph: Graph) -> str:
 
 
 def ticker(say: Say, every: float = 10.0) -> Progress:
-    """A progress function that says where training is, every few seconds, with the time left."""
-    started = last = time.monotonic()
-    first: int | None = None
+    """A progress function that says where training is, every few seconds, with the time left as the steps
+    after its first call took it."""
+    begun: tuple[float, int] | None = None
+    last = 0.0
 
     def tick(done: int, total: int, loss: float) -> None:
-        nonlocal last, first
-        first = done - 1 if first is None else first
+        nonlocal begun, last
         now = time.monotonic()
-        if now - last >= every or done == total:
+        if begun is None or done <= begun[1]:
+            begun, last = (now, done), now
+        if done == total or (done > begun[1] and now - last >= every):
             last = now
-            left = (now - started) / max(done - first, 1) * (total - done)
+            left = (now - begun[0]) / max(done - begun[1], 1) * (total - done)
             say(f"  training: step {done}/{total}, loss {loss:.3f}, about {left:.0f} s left")
 
     return tick

@@ -13,6 +13,7 @@ import torch
 
 from tinyhil.nas.arch import parse
 from tinyhil.nas.data import Images
+from tinyhil.nas.session import ticker
 from tinyhil.nas.synthetic import figures
 from tinyhil.nas.torchnet import Net
 from tinyhil.nas.train import Recipe, accuracy, mean_loss, train, tune
@@ -76,3 +77,12 @@ def test_accuracy_and_loss_do_not_depend_on_the_batches_they_are_counted_in() ->
         assert accuracy(net, DATA.valid, batch) == int((said.argmax(1) == true).sum()) / len(true)
         loss = float(torch.nn.functional.cross_entropy(said, true))
         assert mean_loss(net, DATA.valid, batch) == pytest.approx(loss, rel=1e-5)
+
+
+def test_the_time_left_counts_the_steps_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    tick = ticker(said.append)
+    for second, step in ((100.0, 1), (104.0, 2), (120.0, 11), (121.0, 12)):  # long after `tick` was made
+        monkeypatch.setattr("tinyhil.nas.session.time.monotonic", lambda second=second: second)
+        tick(step, 100, 0.5)
+    assert said == ["  training: step 11/100, loss 0.500, about 178 s left"]

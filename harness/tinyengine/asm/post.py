@@ -30,11 +30,15 @@ class Post:
     @staticmethod
     @lru_cache(maxsize=1024)
     def of(recipe: Recipe) -> Post:
-        """The code of a recipe, every channel with its own addend."""
+        """The code of a recipe, every channel with its own addend. A shift is part of it where the layer has
+        one scale: channels of several that happen to share a shift would ask for code that no other layer
+        uses."""
         if isinstance(recipe, Proved):
             return Post("proved", recipe.shift, recipe.low, recipe.high)
-        uniform = bool((recipe.shift == recipe.shift[0]).all())
-        return Post("rounded", int(recipe.shift[0]) if uniform else None, recipe.low, recipe.high)
+        same = bool(
+            (recipe.multiplier == recipe.multiplier[0]).all() and (recipe.shift == recipe.shift[0]).all()
+        )
+        return Post("rounded", int(recipe.shift[0]) if same else None, recipe.low, recipe.high)
 
     @staticmethod
     @lru_cache(maxsize=1024)

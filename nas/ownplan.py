@@ -1,7 +1,7 @@
 """The engine's plan of a network whose weights are known: what its firmware runs, layer for layer.
 
-Weights tip the choice of kernels in one network of six. Before there are any, a plan is for typical ones
-(planning.py); this one is no prediction.
+Weights may tip the choice of kernels. Before there are any, a plan is for typical ones (planning.py); this
+one is no prediction.
 """
 
 from __future__ import annotations

@@ -199,7 +199,7 @@ def predicted(result: Result, arch: Arch, graph: Graph) -> str:
     by_weights = f", {result.model.price(own).value:,.0f} by the plan for its weights" if own else ""
     return (
         f"run time {time.value:,.0f} ({time.low:,.0f} to {time.high:,.0f}{by_weights}) {result.model.unit}, "
-        f"RAM at most {need.ram:,} B, flash at most {need.flash:,} B"
+        f"RAM {need.ram:,} B, flash {need.flash:,} B"
     )
 
 

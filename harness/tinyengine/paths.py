@@ -36,6 +36,7 @@ Stairs = list[Entry]  # options that lead to one step: each costs more than the 
 
 _NONE = 1 << 90  # a key where there is no path
 _SCRATCH = 32  # bits of a key below the cost: of equal costs the one with less scratch is better
+_MOST = 32  # ways to split shared code that a row remembers
 
 
 class Row:
@@ -62,6 +63,8 @@ class Row:
         `users` where there are several: file name -> how many."""
         mine = tuple([pair for pair in users.items() if pair[0] in self._sharing])
         if mine not in self._split:
+            if len(self._split) > _MOST:
+                self._split = {(): self._alone}
             self._split[mine] = self._among(mine)
         return self._split[mine]
 

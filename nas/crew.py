@@ -44,12 +44,23 @@ class ProcessCrew:
         """The plans of networks, in order."""
         size = min(_PART, -(-len(archs) // self._workers))
         parts = [archs[start : start + size] for start in range(0, len(archs), size)]
-        tables = (table for found in self._executor.map(_plan, parts) for table in found)
-        return map(plan_from_json, archs, tables)
+        with _ctrl_c_later():
+            found = self._executor.map(_plan, parts)
+        return map(plan_from_json, archs, (table for tables in found for table in tables))
 
     def close(self) -> None:
         """End the processes; what was not begun is dropped."""
         self._executor.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _ctrl_c_later() -> Iterator[None]:
+    """Processes that are started meanwhile never see Ctrl-C; this one sees it afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -79,7 +90,6 @@ _needs: EngineNeeds | None = None  # of a worker
 
 def _begin(board: Board, options: Options, folder: Path) -> None:
     global _needs
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.disable()  # plans leave no cycles behind
     atexit.register(os._exit, 0)  # what a worker keeps need not be taken apart at its end
     threading.Thread(target=_end_with_parent, daemon=True).start()

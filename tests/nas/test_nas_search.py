@@ -170,7 +170,7 @@ def test_predictions_are_judged_on_networks_not_learned_from(
     model = check(get_board("stm32f746"), "tinyengine", meter, 3, 2, 0, print)
     said = capsys.readouterr().out
     assert model.samples == 3
-    assert "arena to the byte: 2 of 2" in said
+    assert "typical weights: arena to the byte 2 of 2, flash within 1 KiB" in said
     for name in ("engine's plan", "layer features", "MACs + elements", "MACs "):
         assert name in said
     assert {(arch.width, arch.resolution) for arch in asked[:3]} <= {(s.width, s.resolution) for s in LEARNED}

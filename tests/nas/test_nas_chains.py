@@ -167,7 +167,7 @@ if __name__ == "__main__":
     planning.MANY = 0
     with open_needs(get_board("stm32f746"), workers=2) as needs:
         networks = [space.largest() for space in grid()]
-        needs.prepare(networks[:1])
+        needs.prepare(networks[:2])  # then both workers have begun
         print("under way", flush=True)
         needs.prepare(networks)
 """

@@ -55,12 +55,20 @@ class ProcessCrew:
 
 @contextmanager
 def _ctrl_c_later() -> Iterator[None]:
-    """Processes that are started meanwhile never see Ctrl-C; this one sees it afterwards."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Processes that are started meanwhile never see Ctrl-C; this one sees it afterwards, and not while one
+    of them is half started."""
+    seen: list[int] = []
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # they inherit this thread's
+    own = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, lambda number, _: seen.append(number)) if own else None
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    if seen:
+        signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from tinyhil.nas import planning
 from tinyhil.nas.arch import Arch, layers, parse
 from tinyhil.nas.chains import Chains
 from tinyhil.nas.chainstore import ChainStore
-from tinyhil.nas.crew import open_needs
+from tinyhil.nas.crew import _ctrl_c_later, open_needs
 from tinyhil.nas.planning import EngineNeeds, Planned
 from tinyhil.nas.prices import Conditions, Engine, spans, spots
 from tinyhil.nas.space import Family, grid
@@ -154,6 +154,23 @@ def test_a_crew_that_was_killed_is_done_without(monkeypatch: pytest.MonkeyPatch)
     needs = EngineNeeds(BOARD, crew=Dead())
     needs.prepare([arch])
     assert figures(needs.plan(arch)) == figures(EngineNeeds(BOARD).plan(arch))
+
+
+def test_ctrl_c_waits_until_workers_are_started() -> None:
+    went_on = []
+
+    def interrupted() -> None:
+        with _ctrl_c_later():
+            os.kill(os.getpid(), signal.SIGINT)
+            went_on.append(True)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert went_on == [True]
 
 
 _LONG = """

@@ -174,13 +174,14 @@ def test_ctrl_c_waits_until_workers_are_started() -> None:
 
 
 _LONG = """
-import sys
+import signal
 from tinyhil.harness.boards import get_board
 from tinyhil.nas import planning
 from tinyhil.nas.crew import open_needs
 from tinyhil.nas.space import grid
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
     planning.MANY = 0
     with open_needs(get_board("stm32f746"), workers=2) as needs:
         networks = [space.largest() for space in grid()]

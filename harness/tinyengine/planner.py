@@ -112,15 +112,12 @@ def conflicts_of(requests: Sequence[Request], overlaps: Sequence[Overlap]) -> Co
 
 def _orders(requests: Sequence[Request]) -> Iterator[list[int]]:
     indices = range(len(requests))
-    pressure = [
-        sum(r.size for r in requests if r.first <= step <= r.last)
-        for step in range(max((r.last for r in requests), default=0) + 1)
-    ]
+    yield sorted(indices, key=lambda i: (-requests[i].size, requests[i].first, i))
+    alive = pressure(requests)
 
     def peak(i: int) -> int:
-        return max(pressure[requests[i].first : requests[i].last + 1])
+        return max(alive[requests[i].first : requests[i].last + 1])
 
-    yield sorted(indices, key=lambda i: (-requests[i].size, requests[i].first, i))
     yield sorted(indices, key=lambda i: (-peak(i), -requests[i].size, i))
     yield sorted(indices, key=lambda i: (requests[i].first, -requests[i].last, i))
     yield sorted(indices, key=lambda i: (-requests[i].last, requests[i].first, i))

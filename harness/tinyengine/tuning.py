@@ -102,9 +102,11 @@ class Space:
 
     def default(self) -> list[Option]:
         """The options that are taken without any cost known."""
-        return self._path(
-            choices_of(rows_of(self.table, self.options.prefer), self.options.prefer, self.budget)[0]
-        )
+        return self._chosen(self.table, self.budget)
+
+    def _chosen(self, table: Sequence[Sequence[Option]], budget: int) -> list[Option]:
+        prefer = self.options.prefer
+        return self._path(choices_of(rows_of(table, prefer), prefer, budget)[0])
 
     def _path(self, choices: Sequence[Choice]) -> list[Option]:
         found = {id(o.candidate): o for here in self.table for o in here}
@@ -154,7 +156,7 @@ class Space:
         if shortest(known, enough, 0) is None:
             return None
         known = [[o for o in here if o.memory <= enough] for here in known]
-        return self._path(choices_of(rows_of(known, self.options.prefer), self.options.prefer, enough)[0])
+        return self._chosen(known, enough)
 
     def schedule(self, path: Sequence[Option]) -> Schedule:
         """Everything in its place."""

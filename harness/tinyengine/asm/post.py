@@ -35,10 +35,8 @@ class Post:
         uses."""
         if isinstance(recipe, Proved):
             return Post("proved", recipe.shift, recipe.low, recipe.high)
-        same = bool(
-            (recipe.multiplier == recipe.multiplier[0]).all() and (recipe.shift == recipe.shift[0]).all()
-        )
-        return Post("rounded", int(recipe.shift[0]) if same else None, recipe.low, recipe.high)
+        shift = int(recipe.shift[0]) if is_uniform(recipe) else None
+        return Post("rounded", shift, recipe.low, recipe.high)
 
     @staticmethod
     @lru_cache(maxsize=1024)

@@ -177,6 +177,11 @@ def _prove(requant: Requant, reach: Reach, constant: npt.NDArray[np.bool_], valu
     return None
 
 
+def _middle(output: int, shift: int) -> int:
+    """In the middle of all numbers that are `output` when shifted right."""
+    return (output << shift) + (1 << (shift - 1))
+
+
 def _fixed_members(
     requant: Requant, reach: Reach, constant: npt.NDArray[np.bool_], value: Ints, shift: int, common: bool
 ) -> dict[int, tuple[int, int, int]] | None:
@@ -187,7 +192,7 @@ def _fixed_members(
     for c in np.flatnonzero(constant).tolist():
         level = int(value[c]) - requant.zero_point if common else 0
         low, high = int(reach.low[c]), int(reach.high[c])
-        addend = ((int(value[c]) - level) << shift) + (1 << (shift - 1))
+        addend = _middle(int(value[c]) - level, shift)
         multiplier = max(1, min((1 << 31) - 1, (1 << (shift + 22)) // max(high - low, 1))) if level else 0
         offset = (level << (shift + 32)) // multiplier - 128 * (low + high) if level else 0
         if max(abs(256 * x + offset) for x in (low, high)) >= 1 << 31 or abs(offset) >= 1 << 31:
@@ -256,7 +261,7 @@ def _interval_members(
 ) -> dict[int, tuple[int, int, int]] | None:
     """(multiplier, offset, addend) of each channel that meet every threshold, None if one has none; if
     `common`, with the addend that depends on nothing but the zero point and the shift."""
-    nominal = (requant.zero_point << shift) + (1 << (shift - 1)) if common else None
+    nominal = _middle(requant.zero_point, shift) if common else None
     changes = np.array(sorted(range(-_CHANGES, _CHANGES + 1), key=abs), np.int64)
     first, few, *further = np.split(changes, [1, _FEW, *range(_NEAR, changes.size, _MORE)])
     steps = _Steps.of(requant, reach, channels)
